@@ -1,0 +1,185 @@
+"""Noising processes: dX = f(t) X dt + g(t) dW, so that X_t | X_0 ~ N(a(t) X_0, s(t)^2 I).
+
+Time runs from 0, the data, to t_max. The common scale of all processes is the ratio s/a, the standard
+deviation of the noise in units of the data.
+"""
+
+import abc
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefield.tensors import match
+from scorefield.types import Samples, Times
+
+RATIO_MIN = 1e-3
+"""The smallest noise-to-data ratio used for sampling and likelihood unless a model says otherwise."""
+
+RATIO_MAX = 1e4
+"""Where a process that ends without any data left (a = 0) is stopped."""
+
+
+class Process(abc.ABC):
+    """dX = f(t) X dt + g(t) dW and its Gaussian kernel, four functions in closed form.
+
+    Two differential equations tie them, a' = f a and (s^2)' = 2 f s^2 + g^2 (Song et al., 2021, eq. 29).
+    """
+
+    @property
+    @abc.abstractmethod
+    def t_max(self) -> float:
+        """The last time: 1, or where s/a = 1e4 if a(1) = 0."""
+
+    @abc.abstractmethod
+    def drift(self, t: Tensor) -> Tensor:
+        """f(t), the drift per unit of x."""
+
+    @abc.abstractmethod
+    def diffusion(self, t: Tensor) -> Tensor:
+        """g(t), the noise per square root of time."""
+
+    @abc.abstractmethod
+    def mean_coef(self, t: Tensor) -> Tensor:
+        """a(t), the factor of the clean sample."""
+
+    @abc.abstractmethod
+    def std(self, t: Tensor) -> Tensor:
+        """s(t), the standard deviation of the noise."""
+
+    @abc.abstractmethod
+    def time(self, ratio: Tensor) -> Tensor:
+        """The time t at which s(t)/a(t) = ratio."""
+
+    def ratio(self, t: Tensor) -> Tensor:
+        """s(t)/a(t), the inverse of `time`."""
+        return self.std(t) / self.mean_coef(t)
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(a'(t), s'(t)) = (f a, f s + g^2 / 2s); the second is infinite where s = 0 and g > 0."""
+        f, g, a, s = self.drift(t), self.diffusion(t), self.mean_coef(t), self.std(t)
+        return f * a, f * s + g**2 / (2 * s)
+
+    def kernel(self, t: Times, x: Samples) -> tuple[Tensor, Tensor]:
+        """(a, s) at t, computed in float64 and shaped to multiply x."""
+        t = t.double()
+        return match(self.mean_coef(t), x), match(self.std(t), x)
+
+
+@dataclass(frozen=True)
+class VP(Process):
+    """Variance preserving, f = -beta/2, g = sqrt(beta), beta(t) linear (Song et al., 2021, eq. 33).
+
+    B(t) = beta_min t + (beta_max - beta_min) t^2 / 2;  a = exp(-B/2);  s^2 = 1 - exp(-B).
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta_min <= self.beta_max < math.inf:
+            raise ValueError(
+                f"VP needs 0 < beta_min <= beta_max; got beta_min={self.beta_min}, beta_max={self.beta_max}"
+            )
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    def beta(self, t: Tensor) -> Tensor:
+        """The noise rate beta(t)."""
+        return self.beta_min + (self.beta_max - self.beta_min) * t
+
+    def integral(self, t: Tensor) -> Tensor:
+        """B(t), the integral of beta from 0 to t."""
+        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
+
+    def drift(self, t: Tensor) -> Tensor:
+        return -self.beta(t) / 2
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        return self.beta(t).sqrt()
+
+    def mean_coef(self, t: Tensor) -> Tensor:
+        return (-self.integral(t) / 2).exp()
+
+    def std(self, t: Tensor) -> Tensor:
+        return (-torch.expm1(-self.integral(t))).sqrt()
+
+    def time(self, ratio: Tensor) -> Tensor:
+        big_b = torch.log1p(ratio**2)  # (s/a)^2 = exp(B) - 1; then the positive root of B(t) = big_b
+        return 2 * big_b / (self.beta_min + (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * big_b).sqrt())
+
+
+@dataclass(frozen=True)
+class VE(Process):
+    """Variance exploding, f = 0, the noise grows geometrically (Song et al., 2021, eq. 30).
+
+    s^2 = sigma_min^2 (r^(2t) - 1), r = sigma_max / sigma_min, so that s(0) = 0 exactly;  a = 1;
+    g = sigma_min r^t sqrt(2 log r).
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise ValueError(
+                f"VE needs 0 < sigma_min < sigma_max; got sigma_min={self.sigma_min}, sigma_max={self.sigma_max}"
+            )
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    @property
+    def log_range(self) -> float:
+        """The logarithm of sigma_max / sigma_min."""
+        return math.log(self.sigma_max / self.sigma_min)
+
+    def drift(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        return self.sigma_min * (self.log_range * t).exp() * math.sqrt(2 * self.log_range)
+
+    def mean_coef(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def std(self, t: Tensor) -> Tensor:
+        return self.sigma_min * torch.expm1(2 * self.log_range * t).sqrt()
+
+    def time(self, ratio: Tensor) -> Tensor:
+        return torch.log1p((ratio / self.sigma_min) ** 2) / (2 * self.log_range)
+
+
+@dataclass(frozen=True)
+class Straight(Process):
+    """The straight line from data to noise, a = 1 - t, s = t (Liu et al., 2023; Lipman et al., 2023).
+
+    f = -1/(1-t), g^2 = 2t/(1-t); both are infinite at 1, so t_max is where s/a = 1e4.
+    """
+
+    @property
+    def t_max(self) -> float:
+        return RATIO_MAX / (1 + RATIO_MAX)
+
+    def drift(self, t: Tensor) -> Tensor:
+        return -1 / (1 - t)
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        return (2 * t / (1 - t)).sqrt()
+
+    def mean_coef(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def std(self, t: Tensor) -> Tensor:
+        return t.clone()
+
+    def time(self, ratio: Tensor) -> Tensor:
+        return ratio / (1 + ratio)
+
+
+PROCESSES: dict[str, type[Process]] = {"vp": VP, "ve": VE, "straight": Straight}
+"""The processes by their name on the command line."""
