@@ -49,6 +49,10 @@ class Process(abc.ABC):
         """s(t), the standard deviation of the noise."""
 
     @abc.abstractmethod
+    def std_rate(self, t: Tensor) -> Tensor:
+        """s'(t) = f s + g^2 / 2s; infinite at 0 where g(0) > 0."""
+
+    @abc.abstractmethod
     def time(self, ratio: Tensor) -> Tensor:
         """The time t at which s(t)/a(t) = ratio."""
 
@@ -56,10 +60,9 @@ class Process(abc.ABC):
         """s(t)/a(t), the inverse of `time`."""
         return self.std(t) / self.mean_coef(t)
 
-    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(a'(t), s'(t)) = (f a, f s + g^2 / 2s); the second is infinite where s = 0 and g > 0."""
-        f, g, a, s = self.drift(t), self.diffusion(t), self.mean_coef(t), self.std(t)
-        return f * a, f * s + g**2 / (2 * s)
+    def mean_rate(self, t: Tensor) -> Tensor:
+        """a'(t) = f(t) a(t)."""
+        return self.drift(t) * self.mean_coef(t)
 
     def kernel(self, t: Times, x: Samples) -> tuple[Tensor, Tensor]:
         """(a, s) at t, computed in float64 and shaped to multiply x."""
@@ -107,6 +110,9 @@ class VP(Process):
     def std(self, t: Tensor) -> Tensor:
         return (-torch.expm1(-self.integral(t))).sqrt()
 
+    def std_rate(self, t: Tensor) -> Tensor:
+        return self.beta(t) * (-self.integral(t)).exp() / (2 * self.std(t))
+
     def time(self, ratio: Tensor) -> Tensor:
         big_b = torch.log1p(ratio**2)  # (s/a)^2 = exp(B) - 1; then the positive root of B(t) = big_b
         return 2 * big_b / (self.beta_min + (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * big_b).sqrt())
@@ -150,6 +156,9 @@ class VE(Process):
     def std(self, t: Tensor) -> Tensor:
         return self.sigma_min * torch.expm1(2 * self.log_range * t).sqrt()
 
+    def std_rate(self, t: Tensor) -> Tensor:
+        return self.diffusion(t) ** 2 / (2 * self.std(t))
+
     def time(self, ratio: Tensor) -> Tensor:
         return torch.log1p((ratio / self.sigma_min) ** 2) / (2 * self.log_range)
 
@@ -176,6 +185,9 @@ class Straight(Process):
 
     def std(self, t: Tensor) -> Tensor:
         return t.clone()
+
+    def std_rate(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
 
     def time(self, ratio: Tensor) -> Tensor:
         return ratio / (1 + ratio)

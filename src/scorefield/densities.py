@@ -1,0 +1,156 @@
+"""Densities known in closed form: Gaussian mixtures, which stay Gaussian mixtures under noise."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Generator, Tensor
+
+from scorefield.tensors import match, normal
+from scorefield.types import PerSample, Samples, Times
+
+BLOCK = 2**22
+"""Rows are handled in blocks so that rows x components x dimensions stays below this many numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianMixture:
+    """The density sum_k w_k N(m_k, C_k) in any dimension.
+
+    weights (k,) positive, normalised here; means (k, d); covariances (k, d, d), or (1, d, d) where all components
+    share one. A covariance may be singular (a point mass) as long as noise is added before a density is asked
+    for. Everything is computed through logarithms, so it is exact far out in the tails.
+    Raises ValueError for shapes that do not fit, weights that are not positive and covariances that are not
+    symmetric and non-negative.
+    """
+
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+
+    def __post_init__(self) -> None:
+        k, d = self.means.shape if self.means.ndim == 2 else (0, 0)
+        fits = self.weights.shape == (k,) and self.covariances.shape in {(k, d, d), (1, d, d)}
+        if k == 0 or not fits:
+            raise ValueError(
+                "a GaussianMixture needs weights (k,), means (k, d) and covariances (k, d, d) or (1, d, d); got "
+                f"{tuple(self.weights.shape)}, {tuple(self.means.shape)} and {tuple(self.covariances.shape)}"
+            )
+        if not bool((self.weights > 0).all()) or not bool(self.weights.isfinite().all()):
+            raise ValueError(f"mixture weights must be positive and finite; got {self.weights.tolist()}")
+        object.__setattr__(self, "weights", self.weights / self.weights.sum())
+        scale = self.covariances.abs().amax((1, 2), keepdim=True)
+        slack = 100 * torch.finfo(self.covariances.dtype).eps * d
+        symmetric = bool(((self.covariances - self.covariances.mT).abs() <= slack * scale).all())
+        if not symmetric or not bool((self._eigen[0] >= -slack * scale[..., 0]).all()):
+            raise ValueError("covariances must be symmetric with eigenvalues that are not negative")
+
+    @classmethod
+    def gaussian(cls, mean: Tensor, covariance: Tensor) -> "GaussianMixture":
+        """Return one Gaussian, N(mean, covariance), as a mixture of one component."""
+        return cls(torch.ones_like(mean[:1]), mean[None], covariance[None])
+
+    @classmethod
+    def isotropic(cls, weights: Tensor, means: Tensor, std: float) -> "GaussianMixture":
+        """Return a mixture whose components share one standard deviation in every direction."""
+        eye = torch.eye(means.shape[-1], dtype=means.dtype, device=means.device)
+        return cls(weights, means, std**2 * eye[None])
+
+    @classmethod
+    def kde(cls, data: Tensor, bandwidth: float) -> "GaussianMixture":
+        """Return the kernel density estimate of data (n, d): a Gaussian of std `bandwidth` at every row."""
+        return cls.isotropic(torch.ones_like(data[:, 0]), data, bandwidth)
+
+    @property
+    def dim(self) -> int:
+        """The dimension d."""
+        return self.means.shape[1]
+
+    @property
+    def mean(self) -> Tensor:
+        """E X, shape (d,)."""
+        return self.weights @ self.means
+
+    @property
+    def covariance(self) -> Tensor:
+        """Cov X = sum_k w_k (C_k + m_k m_k') - mean mean', shape (d, d)."""
+        centred = self.means - self.mean
+        within = (self.weights[:, None, None] * self.covariances).sum(0)
+        return within + centred.mT @ (self.weights[:, None] * centred)
+
+    @cached_property
+    def _eigen(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues (k or 1, d) and eigenvectors (k or 1, d, d) of the covariances."""
+        values, vectors = torch.linalg.eigh(self.covariances)
+        return values, vectors
+
+    def noised(self, a: float | Tensor, s: float | Tensor) -> "GaussianMixture":
+        """Return the density of a X + s Z with standard normal Z: means a m_k, covariances a^2 C_k + s^2 I."""
+        eye = torch.eye(self.dim, dtype=self.means.dtype, device=self.means.device)
+        return GaussianMixture(self.weights, a * self.means, a**2 * self.covariances + s**2 * eye)
+
+    def log_prob(self, x: Samples) -> PerSample:
+        """Return log p(x) in nats, for x (n, d). Raises ValueError where a covariance is singular."""
+        self._check_density(x)
+        one, zero = x.new_ones(()), x.new_zeros(())
+        return torch.cat([self._joint(part, one, zero)[0].logsumexp(1) for part in self._parts(x)])
+
+    def score(self, x: Samples) -> Samples:
+        """Return grad log p(x), for x (n, d). Raises ValueError where a covariance is singular."""
+        self._check_density(x)
+        one, zero = x.new_ones(()), x.new_zeros(())
+        return -torch.cat([self._residual(*self._joint(part, one, zero)) for part in self._parts(x)])
+
+    def posterior(self, x: Samples, a: Times, s: Times) -> tuple[Samples, Samples]:
+        """Return E[X | x] and E[Z | x] where x = a X + s Z and Z is standard normal.
+
+        With r_k the posterior weight of component k and e_k = (a^2 C_k + s^2 I)^-1 (x - a m_k):
+        clean = sum_k r_k (m_k + a C_k e_k), noise = s sum_k r_k e_k. Neither cancels, however small a or s.
+        """
+        rows = [t if t.ndim else t.expand(len(x)) for t in (a.to(x), s.to(x))]
+        parts = [self._split(*part) for part in zip(self._parts(x), *map(self._parts, rows), strict=True)]
+        return torch.cat([clean for clean, _ in parts]), torch.cat([noise for _, noise in parts])
+
+    def sample(self, n: int, generator: Generator | None = None) -> Samples:
+        """Draw n independent samples, shape (n, d), in the type of the means."""
+        device = generator.device if generator is not None else "cpu"
+        pick = torch.multinomial(self.weights.double().to(device), n, replacement=True, generator=generator)
+        values, vectors = (part.expand(len(self.weights), *part.shape[1:]) for part in self._eigen)
+        pick = pick.to(self.means.device)
+        z = normal((n, self.dim), self.means, generator) * values.clamp(min=0).sqrt()[pick]
+        return self.means[pick] + torch.einsum("nij,nj->ni", vectors[pick], z)
+
+    def _split(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        log_joint, solved = self._joint(x, a, s)
+        values, _ = self._eigen
+        clean = log_joint.softmax(1) @ self.means + self._residual(log_joint, match(a, solved) * values * solved)
+        return clean, match(s, x) * self._residual(log_joint, solved)
+
+    def _joint(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log w_k N(x; a m_k, S_k) as (n, k) and S_k^-1 (x - a m_k) in the eigenbasis as (n, k, d)."""
+        values, vectors = self._eigen
+        centred = x[:, None] - match(a, x[:, None]) * self.means
+        shared = len(vectors) == 1
+        rotated = centred @ vectors[0] if shared else torch.einsum("nki,kij->nkj", centred, vectors)
+        spread = match(a, rotated) ** 2 * values.clamp(min=0) + match(s, rotated) ** 2
+        solved = rotated / spread
+        log_norm = (2 * math.pi * spread).log().sum(-1)
+        return self.weights.log() - ((rotated * solved).sum(-1) + log_norm) / 2, solved
+
+    def _residual(self, log_joint: Tensor, solved: Tensor) -> Tensor:
+        """Return sum_k r_k Q_k v_k for v = solved (n, k, d) given in the eigenbases Q_k; r_k are the responsibilities."""
+        weighted = log_joint.softmax(1)[..., None] * solved
+        _, vectors = self._eigen
+        if len(vectors) == 1:
+            return weighted.sum(1) @ vectors[0].mT
+        return torch.einsum("nkj,kij->ni", weighted, vectors)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        return x.split(max(1, BLOCK // self.means.numel()))
+
+    def _check_density(self, x: Tensor) -> None:
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(f"expected points of shape (n, {self.dim}); got {tuple(x.shape)}")
+        if not bool((self._eigen[0] > 0).all()):
+            raise ValueError("a singular covariance has no density; add noise first: density.noised(1.0, s)")

@@ -1,0 +1,50 @@
+"""Divergences: a choice of directions times a choice of derivative."""
+
+import torch
+from torch import Tensor
+
+from scorefield.tensors import dot
+from scorefield.types import Field, PerSample, Samples
+
+
+def along(field: Field, x: Samples, v: Samples, step: float | None = None) -> tuple[Samples, PerSample]:
+    """Return the field at x and v . D field(x) v, its derivative along v projected on v.
+
+    step None: forward-mode automatic differentiation. Otherwise central differences,
+    (field(x + step v) + field(x - step v)) / 2 and v . (field(x + step v) - field(x - step v)) / (2 step),
+    both with an error of order step^2 (Pang et al., 2020).
+    Raises ValueError for a step that is not positive.
+    """
+    if step is None:
+        value, derivative = torch.func.jvp(field, (x,), (v,))
+        return value, dot(v, derivative)
+    if not step > 0:
+        raise ValueError(f"a finite-difference step must be positive; got {step}")
+    plus, minus = field(x + step * v), field(x - step * v)
+    return (plus + minus) / 2, dot(v, plus - minus) / (2 * step)
+
+
+def value_and_divergence(
+    field: Field, x: Samples, probes: Tensor | None = None, step: float | None = None
+) -> tuple[Samples, Tensor]:
+    """Return the field at x and its divergence, exact or one estimate for each probe.
+
+    probes None: the sum of v . D field v over all axes v, shape (n,). Otherwise probes (m, n, *event), for example
+    random signs (Hutchinson, 1989): v . D field v for each, shape (m, n); each is unbiased where E v v' = I.
+    step as in `along`.
+    """
+    directions = _axes(x) if probes is None else probes
+    if step is None:
+        values, terms = torch.func.vmap(lambda v: along(field, x, v), out_dims=(None, 0))(directions)
+    else:
+        pairs = [along(field, x, v, step) for v in directions]
+        values = torch.stack([value for value, _ in pairs]).mean(0)
+        terms = torch.stack([term for _, term in pairs])
+    return values, terms.sum(0) if probes is None else terms
+
+
+def _axes(x: Tensor) -> Tensor:
+    """Return the unit vectors of the event space, one after another, each repeated for every row: (d, n, *event)."""
+    d = x[0].numel()
+    eye = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
+    return eye.expand(d, *x.shape)

@@ -1,0 +1,121 @@
+"""Models that split a noisy sample into its two parts, learned or exact."""
+
+import abc
+
+import torch
+from torch import Tensor, nn
+
+from scorefield import prediction
+from scorefield.densities import GaussianMixture
+from scorefield.process import Process
+from scorefield.tensors import match
+from scorefield.types import Field, Samples, Times
+
+
+class Denoiser(nn.Module, abc.ABC):
+    """Answers `decompose(x, t)`: the two parts of a noisy sample x = a clean + s noise, in expectation.
+
+    The score is -noise / s; the probability flow is dx/dt = a' clean + s' noise. `mean` (d,) and `covariance` (d, d)
+    are the moments of the data, from which the prior at t_max follows.
+    """
+
+    process: Process
+    mean: Tensor
+    covariance: Tensor
+
+    def __init__(self, process: Process, mean: Tensor, covariance: Tensor) -> None:
+        super().__init__()
+        self.process = process
+        self.register_buffer("mean", mean)
+        self.register_buffer("covariance", covariance)
+
+    @abc.abstractmethod
+    def decompose(self, x: Samples, t: Times) -> tuple[Samples, Samples]:
+        """Return (clean, noise) = (E[X_0 | X_t = x], E[Z | X_t = x]), which satisfy a clean + s noise = x."""
+
+    @abc.abstractmethod
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (p, q) at t: this model predicts y = p clean + q noise."""
+
+    @abc.abstractmethod
+    def predict(self, x: Samples, t: Times) -> Samples:
+        """Return the prediction y itself, on which a loss acts without cancellation."""
+
+    def score(self, x: Samples, t: Times) -> Samples:
+        """Return grad log p_t(x) = -noise / s, per unit of x."""
+        _, s = self.process.kernel(t, x)
+        return -self.decompose(x, t)[1] / s
+
+    def at(self, t: Times) -> Field:
+        """Return the score at a fixed time as a function of x alone."""
+        return lambda x: self.score(x, t)
+
+    def velocity(self, x: Samples, t: Times) -> Samples:
+        """Return dx/dt of the probability flow, a' clean + s' noise (Song et al., 2021, eq. 13)."""
+        clean, noise = self.decompose(x, t)
+        t = t.double()
+        return match(self.process.mean_rate(t), x) * clean + match(self.process.std_rate(t), x) * noise
+
+    def prior(self) -> GaussianMixture:
+        """Return N(a m, a^2 C + s^2 I) at t_max: where the noised data are, with m and C the data's moments."""
+        t = torch.tensor(self.process.t_max, dtype=torch.float64)
+        a, s = self.process.mean_coef(t).to(self.mean), self.process.std(t).to(self.mean)
+        return GaussianMixture.gaussian(self.mean, self.covariance).noised(a, s)
+
+
+class ScoreModel(Denoiser):
+    """A learned denoiser: a network that predicts y = p clean + q noise.
+
+    The network is called as net(z, log_ratio) with z = x / sqrt(a^2 d^2 + s^2), of unit variance for data of std d,
+    and log_ratio = log(s/a), shape (n,), so it does not depend on the process. With the prediction 'v' a network
+    that returns zero is the model of Gaussian data N(0, d^2 I).
+    Raises ValueError for an unknown prediction.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        process: Process,
+        mean: Tensor,
+        covariance: Tensor,
+        predicts: str = "v",
+        data_std: float = 1.0,
+    ) -> None:
+        if predicts not in prediction.PREDICTIONS:
+            raise ValueError(f"predicts must be one of {list(prediction.PREDICTIONS)}; got {predicts!r}")
+        super().__init__(process, mean, covariance)
+        self.net, self.predicts, self.data_std = net, predicts, data_std
+
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return prediction.coefficients(self.predicts, self.process, t, self.data_std)
+
+    def predict(self, x: Samples, t: Times) -> Samples:
+        a, s = self.process.kernel(t, x)
+        log_ratio = self.process.ratio(t.double()).log().to(x).expand(len(x))
+        return self.net(x / torch.hypot(a * self.data_std, s), log_ratio)
+
+    def decompose(self, x: Samples, t: Times) -> tuple[Samples, Samples]:
+        a, s = self.process.kernel(t, x)
+        p, q = (match(c, x) for c in self.coefficients(t))
+        return prediction.solve(x, self.predict(x, t), a, s, p, q)
+
+
+class ExactDenoiser(Denoiser):
+    """The oracle: what a perfect model of a known density would answer.
+
+    A Gaussian mixture noised by a process is again a Gaussian mixture, so both parts are known in closed form.
+    """
+
+    def __init__(self, density: GaussianMixture, process: Process) -> None:
+        super().__init__(process, density.mean, density.covariance)
+        self.density = density
+
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return prediction.coefficients("noise", self.process, t)
+
+    def predict(self, x: Samples, t: Times) -> Samples:
+        return self.decompose(x, t)[1]
+
+    def decompose(self, x: Samples, t: Times) -> tuple[Samples, Samples]:
+        t = t.double()
+        return self.density.posterior(x, self.process.mean_coef(t), self.process.std(t))

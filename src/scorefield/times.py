@@ -1,0 +1,87 @@
+"""Where in time to train and where to step: laws of t for training, grids of t for sampling."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from scorefield.process import RATIO_MIN, Process
+from scorefield.tensors import uniform as draw_uniform
+from scorefield.types import Grid
+
+Law = Callable[[int, Generator | None], Tensor]
+"""A law of training times: (n, generator) -> n times, float64."""
+
+
+def bounds(process: Process, ratio_min: float = RATIO_MIN) -> tuple[float, float]:
+    """Return the smallest and the largest ratio s/a that a process is used at: ratio_min and the ratio at t_max.
+
+    Raises ValueError unless 0 < ratio_min < the ratio at t_max.
+    """
+    ratio_max = float(process.ratio(torch.tensor(process.t_max, dtype=torch.float64)))
+    if not 0 < ratio_min < ratio_max:
+        raise ValueError(f"the smallest noise ratio must lie between 0 and {ratio_max:g}, the largest of {process}; "
+                         f"got {ratio_min:g}")
+    return ratio_min, ratio_max
+
+
+def level(t: float) -> Law:
+    """All samples at one time."""
+    return lambda n, generator=None: torch.full((n,), t, dtype=torch.float64)
+
+
+def ladder(ts: Sequence[float]) -> Law:
+    """Each sample at one of a list of times, all equally likely."""
+    rungs = torch.tensor(ts, dtype=torch.float64)
+    return lambda n, generator=None: rungs[(draw_uniform(n, generator) * len(rungs)).long()]
+
+
+def uniform(process: Process, ratio_min: float = RATIO_MIN) -> Law:
+    """Times uniform between t_min and t_max, one in each of n equal strata (low variance, same law)."""
+    t_min, t_max = float(process.time(torch.tensor(ratio_min, dtype=torch.float64))), process.t_max
+    return lambda n, generator=None: t_min + (t_max - t_min) * stratified(n, generator)
+
+
+def lognormal(process: Process, median: float = 0.2, spread: float = 1.6, ratio_min: float = RATIO_MIN) -> Law:
+    """Ratios s/a log-normal (Karras et al., 2022), cut to the range of the process, one in each of n strata."""
+    normal = torch.distributions.Normal(math.log(median), spread)
+    low, high = (normal.cdf(torch.tensor(math.log(r), dtype=torch.float64)) for r in bounds(process, ratio_min))
+
+    def law(n: int, generator: Generator | None = None) -> Tensor:
+        return process.time(normal.icdf(low + (high - low) * stratified(n, generator)).exp())
+
+    return law
+
+
+def stratified(n: int, generator: Generator | None = None) -> Tensor:
+    """Return n uniform numbers, one in each of n equal strata of [0, 1), in order."""
+    return (torch.arange(n, dtype=torch.float64) + draw_uniform(n, generator)) / n
+
+
+def grid(process: Process, steps: int, power: float = 7.0, ratio_min: float = RATIO_MIN) -> Grid:
+    """Return steps + 1 decreasing times from t_max to t_min, whose ratios s/a have equal steps in ratio^(1/power).
+
+    power 7 is the grid of Karras et al., 2022, eq. 5; larger powers approach equal steps in log s/a.
+    Raises ValueError for fewer than one step.
+    """
+    if steps < 1:
+        raise ValueError(f"a grid needs at least one step; got {steps}")
+    low, high = (r ** (1 / power) for r in bounds(process, ratio_min))
+    return _between(process, torch.linspace(high, low, steps + 1, dtype=torch.float64) ** power, ratio_min)
+
+
+def uniform_grid(process: Process, steps: int, ratio_min: float = RATIO_MIN) -> Grid:
+    """Return steps + 1 decreasing times at equal distances from t_max to t_min. ValueError for fewer than one step."""
+    if steps < 1:
+        raise ValueError(f"a grid needs at least one step; got {steps}")
+    t_min = float(process.time(torch.tensor(ratio_min, dtype=torch.float64)))
+    return torch.linspace(process.t_max, t_min, steps + 1, dtype=torch.float64)
+
+
+def _between(process: Process, ratios: Tensor, ratio_min: float) -> Tensor:
+    """Return the times of decreasing ratios, with exact end points."""
+    times = process.time(ratios)
+    times[0] = process.t_max
+    times[-1] = process.time(torch.tensor(ratio_min, dtype=torch.float64))
+    return times
