@@ -1,0 +1,80 @@
+"""The choices of one run, flat: what config.toml holds, and the model and loss that they stand for."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from scorefield import objectives, times
+from scorefield.model import ScoreModel
+from scorefield.nets import MLP
+from scorefield.prediction import PREDICTIONS
+from scorefield.process import PROCESSES
+from scorefield.tensors import spawn
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run beside its data and the number of threads.
+
+    Raises ValueError for a name that does not exist or a number outside its range.
+    """
+
+    steps: int
+    seed: int = 0
+    process: str = "vp"
+    predicts: str = "v"
+    objective: str = "denoising"
+    batch_size: int = 512
+    learning_rate: float = 4e-3
+    width: int = 128
+    depth: int = 3
+    features: int = 64
+    feature_scale: float = 0.3
+    noise_median: float = 0.2
+    noise_spread: float = 1.6
+
+    def __post_init__(self) -> None:
+        _require_one_of("process", self.process, PROCESSES)
+        _require_one_of("predicts", self.predicts, PREDICTIONS)
+        _require_one_of("objective", self.objective, objectives.OBJECTIVES)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            whole, least = field.type is int, 0 if field.name == "seed" else 1
+            if whole and not (isinstance(value, int) and least <= value < 2**63):
+                raise ValueError(f"{field.name} must be a whole number from {least}; got {value!r}")
+            if field.type is float and not (isinstance(value, float) and 0 < value < math.inf):
+                raise ValueError(f"{field.name} must be a positive number; got {value!r}")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, object]) -> "Config":
+        """Return the choices saved as a dictionary. Raises ValueError for a missing or an unknown name."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(values) != names:
+            raise ValueError(f"expected the settings {sorted(names)}; got {sorted(values)}")
+        return cls(**values)  # type: ignore[arg-type]
+
+    def generator(self, purpose: str) -> Generator:
+        """Return the generator of one purpose ('init', 'rows', 'noise', ...) of this run's seed."""
+        return spawn(self.seed, purpose)
+
+    def model(self, mean: Tensor, covariance: Tensor) -> ScoreModel:
+        """Build the model, untrained, for data with these moments in model units."""
+        net = MLP(
+            len(mean), self.width, self.depth, self.features, self.feature_scale, self.generator("init")
+        )
+        return ScoreModel(net, PROCESSES[self.process](), mean, covariance, self.predicts)
+
+    def loss(self, model: ScoreModel) -> Callable[[Tensor, Generator], Tensor]:
+        """Return the training loss (x, generator) -> mean of the objective at times drawn from the law of t."""
+        law = times.lognormal(model.process, self.noise_median, self.noise_spread)
+        objective = objectives.OBJECTIVES[self.objective]
+        return lambda x, generator: objective(model, x, law(len(x), generator), generator=generator).mean()
+
+
+def _require_one_of(option: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{option} must be one of {list(choices)}; got {value!r}")

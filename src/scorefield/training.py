@@ -1,0 +1,119 @@
+"""Training as a generator of progress reports: the loop belongs to the caller."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from scorefield.model import ScoreModel
+
+AVERAGE = 0.999
+"""The decay of the averaged weights, reached after a warm-up: the k-th step uses min(AVERAGE, k / (k + 10))."""
+
+WARM_UP = 100
+"""Steps over which the learning rate rises, before it falls to 0 along a cosine."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One finished step: its number, counted from 1, and the loss of its batch."""
+
+    step: int
+    loss: float
+
+
+class Trainer:
+    """A model in training: its weights, their running average, Adam's moments and the number of steps done.
+
+    The learning rate rises for WARM_UP steps and falls to 0 at step `steps` along a cosine; `average.module` is the
+    model to use. Raises RuntimeError where a loss is not finite.
+    """
+
+    def __init__(self, model: ScoreModel, steps: int, learning_rate: float = 4e-3) -> None:
+        self.model, self.steps, self.learning_rate, self.step = model, steps, learning_rate, 0
+        self.average = AveragedModel(model, multi_avg_fn=_average)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+
+    def run(self, loss: Callable[[], Tensor]) -> Iterator[Progress]:
+        """Take steps on loss(), one number, until `steps` are done, and report each.
+
+        The caller draws the batch and its noise inside loss(); stopping early is `break`.
+        """
+        while self.step < self.steps:
+            value = loss()
+            if not bool(value.isfinite()):
+                raise RuntimeError(
+                    f"the loss became {float(value)} at step {self.step + 1}; lower the learning rate "
+                    f"({self.learning_rate:g}) or look for extreme rows in the data"
+                )
+            self._update(value)
+            yield Progress(self.step, float(value))
+
+    def _update(self, value: Tensor) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * _schedule(self.step, self.steps)
+        self.optimizer.zero_grad()
+        value.backward()
+        self.optimizer.step()
+        self.average.update_parameters(self.model)
+        self.step += 1
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that changes in training, as tensors by name: weights, average, moments, step."""
+        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        state |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        state["step"] = torch.tensor(self.step)
+        return {name: value.detach().clone().contiguous() for name, value in state.items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from a state that `state` returned, to the bit. Raises ValueError where it does not fit."""
+        expected = {f"model.{name}" for name in self.model.state_dict()}
+        if expected != {name for name in state if name.startswith("model.")}:
+            raise ValueError("the saved weights belong to another network; expected the names of this one")
+        self.step = int(state["step"])
+        self.model.load_state_dict(_part(state, "model."))
+        self.average.load_state_dict(_part(state, "average."))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _part(state, "optimizer.").items():
+            index, key = name.split(".", 1)
+            moments.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+
+
+def batches(data: Tensor, size: int, generator: Generator) -> Iterator[Tensor]:
+    """Yield batches of rows of a tensor in memory for ever, each row drawn uniformly with replacement."""
+    while True:
+        yield data[torch.randint(len(data), (size,), generator=generator)]
+
+
+def relative_loss(loss: Callable[[ScoreModel], float], model: ScoreModel) -> float:
+    """Return the loss of a model as a share of that of the trivial model, the one whose network answers zero.
+
+    1 is no better than one Gaussian per column; the best value depends on the data and is never 0.
+    """
+    trivial = ScoreModel(_Zero(), model.process, model.mean, model.covariance, model.predicts, model.data_std)
+    return loss(model) / loss(trivial)
+
+
+class _Zero(nn.Module):
+    def forward(self, z: Tensor, log_ratio: Tensor) -> Tensor:
+        return torch.zeros_like(z)
+
+
+def _schedule(step: int, steps: int) -> float:
+    return min(1.0, (step + 1) / WARM_UP) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+@torch.no_grad()
+def _average(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+    decay = min(AVERAGE, float(count) / (float(count) + 10))
+    torch._foreach_lerp_(averaged, current, 1 - decay)
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
