@@ -1,0 +1,38 @@
+"""scorefield learns the score, the gradient of the log-density, of any data set, and uses it.
+
+Names are loaded when they are first used, so that importing the package, and `scorefield --help`, cost nothing.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "scorefield.estimator": ["ScoreDensity", "load"],
+    "scorefield.process": ["PROCESSES", "Process", "VP", "VE", "Straight"],
+    "scorefield.densities": ["GaussianMixture"],
+    "scorefield.prediction": ["PREDICTIONS"],
+    "scorefield.model": ["Denoiser", "ExactDenoiser", "ScoreModel"],
+    "scorefield.divergence": ["value_and_divergence"],
+    "scorefield.objectives": ["OBJECTIVES", "WEIGHTS", "denoising"],
+    "scorefield.samplers": ["SAMPLERS", "ddim", "euler_maruyama", "heun", "sample", "walk"],
+    "scorefield.likelihood": ["LogProb", "log_prob"],
+    "scorefield.training": ["Progress", "Trainer", "batches"],
+}
+_MODULES = ["data", "nets", "metrics", "plots", "times", "toys", "transforms"]
+_WHERE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [*_WHERE, *_MODULES, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"scorefield.{name}")
+    raise AttributeError(f"module 'scorefield' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -21,8 +21,8 @@ class GaussianMixture:
     weights (k,) positive, normalised here; means (k, d); covariances (k, d, d), or (1, d, d) where all components
     share one. A covariance may be singular (a point mass) as long as noise is added before a density is asked
     for. Everything is computed through logarithms, so it is exact far out in the tails.
-    Raises ValueError for shapes that do not fit, weights that are not positive and covariances that are not
-    symmetric and non-negative.
+    Raises ValueError for shapes that do not fit, weights that are not positive, means that are not finite and
+    covariances that are not symmetric and non-negative.
     """
 
     weights: Tensor
@@ -39,11 +39,14 @@ class GaussianMixture:
             )
         if not bool((self.weights > 0).all()) or not bool(self.weights.isfinite().all()):
             raise ValueError(f"mixture weights must be positive and finite; got {self.weights.tolist()}")
+        if not bool(self.means.isfinite().all()):
+            row = int((~self.means.isfinite()).any(1).nonzero()[0])
+            raise ValueError(f"mixture means must be finite; row {row} is {self.means[row].tolist()}")
         object.__setattr__(self, "weights", self.weights / self.weights.sum())
         scale = self.covariances.abs().amax((1, 2), keepdim=True)
         slack = 100 * torch.finfo(self.covariances.dtype).eps * d
         symmetric = bool(((self.covariances - self.covariances.mT).abs() <= slack * scale).all())
-        if not symmetric or not bool((self._eigen[0] >= -slack * scale[..., 0]).all()):
+        if not symmetric or not bool((torch.linalg.eigvalsh(self.covariances) >= -slack * scale[..., 0]).all()):
             raise ValueError("covariances must be symmetric with eigenvalues that are not negative")
 
     @classmethod
@@ -81,9 +84,10 @@ class GaussianMixture:
 
     @cached_property
     def _eigen(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (k or 1, d) and eigenvectors (k or 1, d, d) of the covariances."""
+        """Eigenvalues (k or 1, d) and eigenvectors (k or 1, d, d) of the covariances; the rounding of a zero is zero."""
         values, vectors = torch.linalg.eigh(self.covariances)
-        return values, vectors
+        rounding = torch.finfo(values.dtype).eps * self.dim * values[:, -1:]
+        return values.where(values > rounding, 0), vectors
 
     def noised(self, a: float | Tensor, s: float | Tensor) -> "GaussianMixture":
         """Return the density of a X + s Z with standard normal Z: means a m_k, covariances a^2 C_k + s^2 I."""
@@ -113,12 +117,16 @@ class GaussianMixture:
         return torch.cat([clean for clean, _ in parts]), torch.cat([noise for _, noise in parts])
 
     def sample(self, n: int, generator: Generator | None = None) -> Samples:
-        """Draw n independent samples, shape (n, d), in the type of the means."""
+        """Draw n independent samples, shape (n, d), in the type of the means. Raises ValueError for a negative n."""
+        if n < 0:
+            raise ValueError(f"the number of samples must not be negative; got {n}")
+        if n == 0:  # which torch.multinomial refuses
+            return self.means.new_empty(0, self.dim)
         device = generator.device if generator is not None else "cpu"
         pick = torch.multinomial(self.weights.double().to(device), n, replacement=True, generator=generator)
         values, vectors = (part.expand(len(self.weights), *part.shape[1:]) for part in self._eigen)
         pick = pick.to(self.means.device)
-        z = normal((n, self.dim), self.means, generator) * values.clamp(min=0).sqrt()[pick]
+        z = normal((n, self.dim), self.means, generator) * values.sqrt()[pick]
         return self.means[pick] + torch.einsum("nij,nj->ni", vectors[pick], z)
 
     def _split(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,7 +141,7 @@ class GaussianMixture:
         centred = x[:, None] - match(a, x[:, None]) * self.means
         shared = len(vectors) == 1
         rotated = centred @ vectors[0] if shared else torch.einsum("nki,kij->nkj", centred, vectors)
-        spread = match(a, rotated) ** 2 * values.clamp(min=0) + match(s, rotated) ** 2
+        spread = match(a, rotated) ** 2 * values + match(s, rotated) ** 2
         solved = rotated / spread
         log_norm = (2 * math.pi * spread).log().sum(-1)
         return self.weights.log() - ((rotated * solved).sum(-1) + log_norm) / 2, solved

@@ -1,5 +1,7 @@
 """Divergences: a choice of directions times a choice of derivative."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,7 +37,8 @@ def value_and_divergence(
     """
     directions = _axes(x) if probes is None else probes
     if step is None:
-        values, terms = torch.func.vmap(lambda v: along(field, x, v), out_dims=(None, 0))(directions)
+        values, terms = torch.func.vmap(lambda v: along(field, x, v))(directions)
+        values = values[0]  # they are all the same; out_dims=None would forbid a vmap around this one
     else:
         pairs = [along(field, x, v, step) for v in directions]
         values = torch.stack([value for value, _ in pairs]).mean(0)
@@ -45,6 +48,6 @@ def value_and_divergence(
 
 def _axes(x: Tensor) -> Tensor:
     """Return the unit vectors of the event space, one after another, each repeated for every row: (d, n, *event)."""
-    d = x[0].numel()
+    d = math.prod(x.shape[1:])
     eye = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
     return eye.expand(d, *x.shape)

@@ -32,41 +32,58 @@ def level(t: float) -> Law:
 
 
 def ladder(ts: Sequence[float]) -> Law:
-    """Each sample at one of a list of times, all equally likely."""
+    """Each sample at one of a list of times, all equally likely. Raises ValueError for an empty list."""
+    if not len(ts):
+        raise ValueError("a ladder needs at least one time; got an empty list")
     rungs = torch.tensor(ts, dtype=torch.float64)
     return lambda n, generator=None: rungs[(draw_uniform(n, generator) * len(rungs)).long()]
 
 
 def uniform(process: Process, ratio_min: float = RATIO_MIN) -> Law:
     """Times uniform between t_min and t_max, one in each of n equal strata (low variance, same law)."""
-    t_min, t_max = float(process.time(torch.tensor(ratio_min, dtype=torch.float64))), process.t_max
+    t_min, t_max = _t_min(process, ratio_min), process.t_max
     return lambda n, generator=None: t_min + (t_max - t_min) * stratified(n, generator)
 
 
 def lognormal(process: Process, median: float = 0.2, spread: float = 1.6, ratio_min: float = RATIO_MIN) -> Law:
-    """Ratios s/a log-normal (Karras et al., 2022), cut to the range of the process, one in each of n strata."""
+    """Ratios s/a log-normal (Karras et al., 2022), cut to the range of the process, one in each of n strata.
+
+    Raises ValueError unless median and spread are positive and more than 1e-6 of the law lies in that range.
+    """
+    if not (0 < median < math.inf and 0 < spread < math.inf):
+        raise ValueError(f"a log-normal law needs median > 0 and spread > 0; got median={median}, spread={spread}")
+    limits = bounds(process, ratio_min)
     normal = torch.distributions.Normal(math.log(median), spread)
-    low, high = (normal.cdf(torch.tensor(math.log(r), dtype=torch.float64)) for r in bounds(process, ratio_min))
+    low, high = (normal.cdf(torch.tensor(math.log(r), dtype=torch.float64)) for r in limits)
+    if not high - low > 1e-6:
+        raise ValueError(
+            f"a log-normal law with median={median}, spread={spread} has almost no ratio between "
+            f"{limits[0]:g} and {limits[1]:g}, the range of {process}"
+        )
 
     def law(n: int, generator: Generator | None = None) -> Tensor:
-        return process.time(normal.icdf(low + (high - low) * stratified(n, generator)).exp())
+        ratios = normal.icdf(low + (high - low) * stratified(n, generator)).exp()
+        return process.time(ratios.clamp(*limits)).clamp(max=process.t_max)  # rounding must not leave the range
 
     return law
 
 
 def stratified(n: int, generator: Generator | None = None) -> Tensor:
     """Return n uniform numbers, one in each of n equal strata of [0, 1), in order."""
-    return (torch.arange(n, dtype=torch.float64) + draw_uniform(n, generator)) / n
+    u = draw_uniform(n, generator)
+    return (torch.arange(n, dtype=u.dtype, device=u.device) + u) / n
 
 
 def grid(process: Process, steps: int, power: float = 7.0, ratio_min: float = RATIO_MIN) -> Grid:
     """Return steps + 1 decreasing times from t_max to t_min, whose ratios s/a have equal steps in ratio^(1/power).
 
     power 7 is the grid of Karras et al., 2022, eq. 5; larger powers approach equal steps in log s/a.
-    Raises ValueError for fewer than one step.
+    Raises ValueError for fewer than one step and a power that is not positive.
     """
     if steps < 1:
         raise ValueError(f"a grid needs at least one step; got {steps}")
+    if not 0 < power < math.inf:
+        raise ValueError(f"a grid needs a positive, finite power; got {power}")
     low, high = (r ** (1 / power) for r in bounds(process, ratio_min))
     return _between(process, torch.linspace(high, low, steps + 1, dtype=torch.float64) ** power, ratio_min)
 
@@ -75,13 +92,17 @@ def uniform_grid(process: Process, steps: int, ratio_min: float = RATIO_MIN) -> 
     """Return steps + 1 decreasing times at equal distances from t_max to t_min. ValueError for fewer than one step."""
     if steps < 1:
         raise ValueError(f"a grid needs at least one step; got {steps}")
-    t_min = float(process.time(torch.tensor(ratio_min, dtype=torch.float64)))
-    return torch.linspace(process.t_max, t_min, steps + 1, dtype=torch.float64)
+    return torch.linspace(process.t_max, _t_min(process, ratio_min), steps + 1, dtype=torch.float64)
 
 
 def _between(process: Process, ratios: Tensor, ratio_min: float) -> Tensor:
     """Return the times of decreasing ratios, with exact end points."""
     times = process.time(ratios)
     times[0] = process.t_max
-    times[-1] = process.time(torch.tensor(ratio_min, dtype=torch.float64))
+    times[-1] = _t_min(process, ratio_min)
     return times
+
+
+def _t_min(process: Process, ratio_min: float) -> float:
+    """Return the smallest time, where s/a = ratio_min. Raises ValueError for a ratio outside of the process."""
+    return float(process.time(torch.tensor(bounds(process, ratio_min)[0], dtype=torch.float64)))

@@ -46,11 +46,11 @@ class Trainer:
             value = loss()
             if not bool(value.isfinite()):
                 raise RuntimeError(
-                    f"the loss became {float(value)} at step {self.step + 1}; lower the learning rate "
+                    f"the loss became {float(value.detach())} at step {self.step + 1}; lower the learning rate "
                     f"({self.learning_rate:g}) or look for extreme rows in the data"
                 )
             self._update(value)
-            yield Progress(self.step, float(value))
+            yield Progress(self.step, float(value.detach()))
 
     def _update(self, value: Tensor) -> None:
         for group in self.optimizer.param_groups:
@@ -68,7 +68,7 @@ class Trainer:
         for index, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
         state["step"] = torch.tensor(self.step)
-        return {name: value.detach().clone().contiguous() for name, value in state.items()}
+        return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue from a state that `state` returned, to the bit. Raises ValueError where it does not fit."""

@@ -1,7 +1,6 @@
 """Between the user's table and the model's units: an invertible map that knows its log-Jacobian."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,6 +116,3 @@ def _typed(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return values.astype(dtype)
 
 
-def column_frame(x: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
-    """Return an array (n, d) as a table with the given column names, every column in the array's type."""
-    return pd.DataFrame(np.asarray(x), columns=list(names))

@@ -1,0 +1,218 @@
+"""The command line: options, exit codes and one-line errors. The work is in `commands`, imported when it is needed."""
+
+import contextlib
+import io
+import re
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import tyro
+from tyro.conf import Positional, arg
+
+from scorefield import __version__
+
+
+@dataclass(kw_only=True)
+class Common:
+    """Options of every command."""
+
+    threads: int = 1
+    """threads to compute with; one is fastest for small networks"""
+    device: str = "cpu"
+    """device to compute on, such as cpu, cuda or mps"""
+    quiet: bool = False
+    """print nothing but results and errors"""
+
+
+@dataclass(kw_only=True)
+class Fit(Common):
+    """Learn the score of a data set and keep it in a RUN folder; the same command again continues or does nothing."""
+
+    data: Positional[str]
+    """a .csv .tsv .parquet .npy or .npz file, or a built-in name (list them with: scorefield data)"""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """the RUN folder to make"""
+    budget: str | None = None
+    """training time, such as 30s, 5m or 2h (30s unless --steps is given)"""
+    steps: int | None = None
+    """training steps, in place of --budget"""
+    seed: int = 0
+    """seed of everything random"""
+    process: str = "vp"
+    """noising process: vp, ve or straight"""
+    objective: str = "denoising"
+    """score-matching objective: denoising"""
+    predicts: str = "v"
+    """what the network predicts: v, noise, clean, score or velocity"""
+    columns: str | None = None
+    """only these columns, separated by commas"""
+    drop: str | None = None
+    """all but these columns, separated by commas"""
+    rows: int | None = None
+    """rows to draw of a built-in data set (50,000, or all of one that is not drawn)"""
+    force: bool = False
+    """replace a RUN that was made with other options or other data"""
+
+
+@dataclass(kw_only=True)
+class Sample(Common):
+    """Draw new rows from a RUN; -n 10 gives the first 10 rows of -n 1000."""
+
+    run: Positional[Path]
+    """a RUN folder"""
+    n: Annotated[int, arg(aliases=["-n"])] = 1000
+    """number of rows"""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """file to write: .csv .tsv .parquet .npy or .npz"""
+    sampler: str = "heun"
+    """heun, ddim, euler, ancestral or euler_maruyama"""
+    steps: int = 18
+    """steps of the sampler"""
+    seed: int = 0
+    """seed of the draw"""
+    force: bool = False
+    """replace the file if it exists"""
+
+
+@dataclass(kw_only=True)
+class Score(Common):
+    """Write the score, the gradient of the log-density, at points: columns score_<column>, per unit of the column."""
+
+    run: Positional[Path]
+    """a RUN folder"""
+    points: Positional[Path]
+    """a table with the columns of the RUN"""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """file to write: .csv .tsv .parquet .npy or .npz"""
+    force: bool = False
+    """replace the file if it exists"""
+
+
+@dataclass(kw_only=True)
+class Logprob(Common):
+    """Write the log-density at points, in nats: columns logprob, stderr, evaluations."""
+
+    run: Positional[Path]
+    """a RUN folder"""
+    points: Positional[Path]
+    """a table with the columns of the RUN"""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """file to write: .csv .tsv .parquet .npy or .npz"""
+    force: bool = False
+    """replace the file if it exists"""
+
+
+@dataclass(kw_only=True)
+class Evaluate(Common):
+    """Compare a RUN with held-out rows: log-likelihood, distances, copying, each with its error."""
+
+    run: Positional[Path]
+    """a RUN folder"""
+    against: Path | None = None
+    """a table of real rows to compare with, in place of the RUN's own test rows"""
+    seed: int = 0
+    """seed of the samples that are compared"""
+    json: bool = False
+    """print one JSON object on standard output and nothing else there"""
+
+
+@dataclass(kw_only=True)
+class Plot(Common):
+    """Draw a RUN: data beside samples, density and score field, loss; PNG files in RUN/figures."""
+
+    run: Positional[Path]
+    """a RUN folder"""
+
+
+@dataclass(kw_only=True)
+class Data(Common):
+    """Write a built-in data set to a file; without a name, list them."""
+
+    name: Positional[str | None] = None
+    """name of a built-in data set"""
+    n: Annotated[int | None, arg(aliases=["-n"])] = None
+    """number of rows (50,000, or all of a data set that is not drawn)"""
+    seed: int = 0
+    """seed of the draw"""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """file to write: .csv .tsv .parquet .npy or .npz"""
+    force: bool = False
+    """replace the file if it exists"""
+
+
+COMMANDS: dict[str, type[Common]] = {
+    "fit": Fit,
+    "sample": Sample,
+    "score": Score,
+    "logprob": Logprob,
+    "evaluate": Evaluate,
+    "plot": Plot,
+    "data": Data,
+}
+"""The commands by name; each is a table of options; `commands.run` does what they ask for."""
+
+
+def main() -> NoReturn:
+    """Run the command line: exit 0 done, 1 the run failed, 2 misuse or bad input, 130 or 143 interrupted."""
+    arguments = sys.argv[1:]
+    if "--version" in arguments:
+        print(f"scorefield {__version__}")
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        sys.exit(_run(arguments))
+    except KeyboardInterrupt:
+        _complain("interrupted; the same fit command continues from the last checkpoint")
+        sys.exit(130)
+
+
+def _run(arguments: list[str]) -> int:
+    options = _parse(arguments)
+    try:
+        from scorefield import commands
+
+        commands.run(options)
+    except ValueError as error:
+        _complain(str(error))
+        return 2
+    except (RuntimeError, OSError, MemoryError) as error:
+        _complain(str(error) or type(error).__name__)
+        return 1
+    return 0
+
+
+def _parse(arguments: list[str]) -> Common:
+    """Return the options typed; a mistake is one line on standard error and exit code 2."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,
+                prog="scorefield",
+                description="Learn the score of a data set, the gradient of its log-density, and use it.",
+                args=arguments or ["--help"],
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if stop.code:
+            _complain(_one_line(errors.getvalue()))
+        raise
+
+
+def _one_line(box: str) -> str:
+    """Return the text of tyro's framed error message as one line."""
+    text = [line for line in box.splitlines() if not line.startswith("\u256d")]  # the frame's top holds a title
+    inside = re.sub(r"[\u2500-\u257f]", " ", " ".join(text))
+    return re.sub(r"\s+", " ", inside).strip()
+
+
+def _complain(message: str) -> None:
+    print("scorefield: " + re.sub(r"\s+", " ", message).strip(), file=sys.stderr)
+
+
+def _on_sigterm(number: int, frame: object) -> NoReturn:
+    _complain("terminated; the same fit command continues from the last checkpoint")
+    sys.exit(143)

@@ -1,0 +1,356 @@
+"""What each command does: options in, files and lines out. Mistakes are ValueErrors, which `cli` turns into one line."""
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from scorefield import cli, data, fitting, metrics, plots, runs, samplers, times, toys
+from scorefield.checkpoint import CheckpointError
+from scorefield.config import Config
+from scorefield.densities import GaussianMixture
+from scorefield.estimator import ScoreDensity, load
+from scorefield.tensors import spawn
+from scorefield.transforms import TableTransform
+
+DEFAULT_BUDGET = "30s"
+LIKELIHOOD_ROWS = 2_000
+"""`evaluate` takes the log-likelihood of at most this many rows, the first of the shuffled test rows."""
+
+NEED_TRAINING_ROWS = ("copying", "near_duplicates")
+
+BLOCK = 1_024
+"""Points are scored and written in blocks of this size."""
+
+
+def _start(options: cli.Common) -> None:
+    """Set the number of threads and check the device. Raises ValueError for one that does not exist."""
+    if options.threads < 1:
+        raise ValueError(f"--threads must be at least 1; got {options.threads}")
+    torch.set_num_threads(options.threads)
+    try:
+        torch.zeros(1, device=options.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {options.device!r} cannot be used here: {reason}; try --device cpu") from error
+
+
+def fit(options: cli.Fit) -> None:
+    """Learn the score of a data set and keep it in a RUN folder."""
+    say = _speaker(options)
+    request = _request(options)
+    frame, notes = _load(request)
+    digest = data.digest(frame)
+    for note in notes:
+        say(f"note      {note}")
+    parts = [frame.iloc[rows] for rows in data.split(len(frame), options.seed)]
+    run = _existing(options, request, digest) or _new_run(options, request, digest, parts, say)
+    train, validation = _model_units(run, parts)
+    resumed = lambda step, notes: say(f"resume    from step {step:,} of {run.config.steps:,}", *notes)
+    _follow(runs.train(run, train, validation, resumed, options.device), run.config.steps, options.quiet)
+    last = runs.read_metrics(run.folder)[-1]
+    say(f"done      validation loss {last.validation:.4f} of the trivial model's; the run is in {run.folder}")
+
+
+def sample(options: cli.Sample) -> None:
+    """Draw new rows from a RUN, block by block, so that memory does not grow with their number."""
+    data.check_output(options.out, options.force)
+    if options.n < 1 or options.seed < 0:
+        raise ValueError(f"-n must be at least 1 and --seed at least 0; got -n {options.n} --seed {options.seed}")
+    estimator = _open(options.run, options)
+    blocks = samplers.sample_blocks(
+        estimator.model_,
+        options.n,
+        sampler=options.sampler,
+        times=times.grid(estimator.model_.process, options.steps),
+        generator=spawn(options.seed, "sample"),
+    )
+    data.write_blocks(options.out, map(estimator.transform_.inverse, blocks), options.force)
+    _speaker(options)(f"wrote {options.n:,} rows to {options.out}")
+
+
+def score(options: cli.Score) -> None:
+    """Write the score at points."""
+
+    def gradient(estimator: ScoreDensity, points: pd.DataFrame) -> pd.DataFrame:
+        found = pd.DataFrame(estimator.score_function(points))
+        varying = [found.columns[i] for i in estimator.transform_.varying]
+        return found[varying].add_prefix("score_")
+
+    _at_points(options, gradient)
+
+
+def logprob(options: cli.Logprob) -> None:
+    """Write the log-density at points."""
+
+    def log_density(estimator: ScoreDensity, points: pd.DataFrame) -> pd.DataFrame:
+        found = estimator.log_prob(points)
+        return pd.DataFrame(
+            {"logprob": found.value, "stderr": found.stderr, "evaluations": found.evaluations.numpy()}
+        )
+
+    _at_points(options, log_density)
+
+
+def evaluate(options: cli.Evaluate) -> None:
+    """Compare a RUN with held-out rows and print each number with its error, beside real rows against real rows."""
+    estimator, run = _open(options.run, options), runs.read(options.run)
+    transform, notes = estimator.transform_, []
+    held_out = _held_out(run, options.against)
+    real = transform.forward(held_out)
+    likelihood = estimator.log_prob(held_out.iloc[:LIKELIHOOD_ROWS]).value
+    gaussian = _gaussian_log_prob(estimator, real[:LIKELIHOOD_ROWS])
+    drawn = estimator.sample(min(len(held_out), 20_000), random_state=options.seed)
+    samples = transform.forward(pd.DataFrame(drawn, columns=list(transform.names)))
+    generator = spawn(options.seed, "evaluate")
+    train = _training_rows(run, notes)
+    if train is None:
+        half = len(real) // 2
+        compared = metrics.compare(samples, real[:half], real[half:], generator=generator)
+        compared = {name: value for name, value in compared.items() if name not in NEED_TRAINING_ROWS}
+    else:
+        compared = metrics.compare(samples, real, transform.forward(train), generator=generator)
+    result = {
+        "run": str(options.run),
+        "rows": len(held_out),
+        "log_likelihood": dataclasses.asdict(metrics.mean_log_likelihood(likelihood)),
+        "gaussian_log_likelihood": dataclasses.asdict(metrics.mean_log_likelihood(gaussian)),
+        **{name: dataclasses.asdict(value) for name, value in compared.items()},
+        "notes": notes,
+    }
+    if options.json:
+        print(json.dumps(result))
+        return
+    for note in notes:
+        print(f"note: {note}")
+    print(f"{len(held_out):,} held-out rows; numbers are +- one standard error; distances in standard deviations")
+    rows = min(len(held_out), LIKELIHOOD_ROWS)
+    print(f"{'log-likelihood of ' + format(rows, ',') + ' rows, nats':38}{metrics.mean_log_likelihood(likelihood)!s:>22}")
+    print(f"{'  of one Gaussian fitted to the data':38}{metrics.mean_log_likelihood(gaussian)!s:>22}")
+    print(f"{'':38}{'this model':>22}{'real against real':>22}")
+    for name, value in compared.items():
+        print(f"{name.replace('_', ' '):38}{value.model!s:>22}{value.real!s:>22}")
+
+
+def plot(options: cli.Plot) -> None:
+    """Draw a RUN into RUN/figures: overview.png and loss.png."""
+    estimator, run = _open(options.run, options), runs.read(options.run)
+    folder = options.run / "figures"
+    folder.mkdir(exist_ok=True)
+    train = _training_rows(run, notes := [])
+    shown = _held_out(run, None) if train is None else train
+    drawn = estimator.sample(min(len(shown), 5_000), random_state=0)
+    names = list(estimator.transform_.names)
+    samples = pd.DataFrame(drawn, columns=names)
+    log_density = lambda points: estimator.score_samples(pd.DataFrame(points, columns=names))
+    gradient = lambda points: np.asarray(estimator.score_function(pd.DataFrame(points, columns=names)))
+    plots.save(plots.overview(shown, samples, log_density, gradient), folder / "overview.png")
+    reports = runs.read_metrics(options.run)
+    if reports:
+        figure = plots.Figure(figsize=(7, 4), layout="constrained")
+        steps, training, validation = map(np.array, zip(*map(dataclasses.astuple, reports), strict=True))
+        plots.loss_curves(figure.subplots(), steps, training, validation)
+        plots.save(figure, folder / "loss.png")
+    _speaker(options)(*(f"note: {note}" for note in notes), f"drew {folder}")
+
+
+def builtin(options: cli.Data) -> None:
+    """Write a built-in data set to a file, or list them."""
+    if options.name is None:
+        for name, toy in toys.TOYS.items():
+            print(f"{name:18}{len(toy.columns)} columns")
+        return
+    if options.out is None:
+        raise ValueError(f"expected a file to write; got none; for example: --out {options.name}.csv")
+    data.check_output(options.out, options.force)
+    frame = toys.load(options.name, options.n, options.seed)
+    data.write_blocks(options.out, [frame], options.force)
+    _speaker(options)(f"wrote {len(frame):,} rows to {options.out}")
+
+
+def run(options: cli.Common) -> None:
+    """Do what a command's options ask for."""
+    commands: dict[type, Callable] = {
+        cli.Fit: fit,
+        cli.Sample: sample,
+        cli.Score: score,
+        cli.Logprob: logprob,
+        cli.Evaluate: evaluate,
+        cli.Plot: plot,
+        cli.Data: builtin,
+    }
+    _start(options)
+    commands[type(options)](options)
+
+
+def _speaker(options: cli.Common) -> Callable[..., None]:
+    """Return the function that prints lines of information, or that prints nothing when --quiet is set."""
+
+    def say(*lines: str) -> None:
+        if lines and not options.quiet:
+            print(*lines, sep="\n", file=sys.stderr, flush=True)
+
+    return say
+
+
+def _request(options: cli.Fit) -> dict[str, object]:
+    """Return what was asked for, without what was left out: the options that decide a run."""
+    asked = dataclasses.asdict(options)
+    names = ("data", "budget", "steps", "seed", "process", "objective", "predicts", "columns", "drop", "rows")
+    if options.budget is not None and options.steps is not None:
+        raise ValueError("expected --budget or --steps; got both; leave one out")
+    if options.budget is None and options.steps is None:
+        asked["budget"] = DEFAULT_BUDGET
+    if options.data not in toys.TOYS:
+        asked["data"] = str(Path(options.data).resolve())
+    return {name: asked[name] for name in names if asked[name] is not None}
+
+
+def _load(request: dict) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table that a request names, a file or a built-in data set, and notes on how it was read."""
+    columns, drop = (re.split(r"\s*,\s*", request[key]) if key in request else None for key in ("columns", "drop"))
+    if request["data"] in toys.TOYS:
+        if columns or drop:
+            raise ValueError(f"--columns and --drop are for files; {request['data']} is built in: write it to a file first")
+        return toys.load(request["data"], request.get("rows"), request["seed"]), []
+    if "rows" in request:
+        raise ValueError("--rows is for built-in data sets; a file is read whole")
+    return data.read_table(request["data"], columns, drop)
+
+
+def _existing(options: cli.Fit, request: dict, digest: str) -> runs.Run | None:
+    """Return the run to go on with, None where a new one is to be made (removing another one with --force)."""
+    if not (options.out / "config.toml").is_file():
+        return None
+    try:
+        run = runs.read(options.out)
+        changed = [key for key in request.keys() | run.request.keys() if request.get(key) != run.request.get(key)]
+        if not changed and run.data["digest"] == digest:
+            return run
+        what = f"with other options ({', '.join(sorted(changed))})" if changed else "from other data"
+        error = ValueError(f"{options.out} holds a run made {what}; name another --out, or replace it with --force")
+    except CheckpointError as damaged:
+        error = damaged
+    if not options.force:
+        raise error
+    runs.remove(options.out)
+    return None
+
+
+def _new_run(
+    options: cli.Fit, request: dict, digest: str, parts: list[pd.DataFrame], say: Callable[..., None]
+) -> runs.Run:
+    """Choose the settings of a new run, say what they are and why, and write its folder."""
+    runs.prepare_folder(options.out)
+    rows = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
+    transform = TableTransform.fit(pd.concat(parts[:2]))
+    config = Config(
+        steps=1 if options.steps is None else options.steps,
+        seed=options.seed,
+        process=options.process,
+        predicts=options.predicts,
+        objective=options.objective,
+    )
+    say(f"data      {request['data']}: {sum(rows.values()):,} rows of {len(transform.names)} columns")
+    say(f"rows      {rows['train']:,} to train, {rows['validation']:,} to validate, {rows['test']:,} to test")
+    if not rows["test"]:
+        say("note      fewer than 200 rows: none are kept for a test; give evaluate others with --against")
+    for name in transform.constant:
+        say(f"note      {name} is constant: it is reproduced in samples and left out of the log-density")
+    reason = "as asked"
+    if options.steps is None:
+        budget = str(request["budget"])
+        run = runs.Run(options.out, "", request, {}, config, transform)
+        steps = fitting.steps_within(config, *_model_units(run, parts), seconds(budget), options.device)
+        config, reason = dataclasses.replace(config, steps=steps), f"what fits into {budget} here"
+    say(f"model     {config.process} process, the network predicts {config.predicts!r}")
+    say(f"training  {config.steps:,} steps of {config.batch_size} rows: {reason}; repeat it exactly with --steps")
+    test = parts[2] if rows["test"] else None
+    return runs.create(options.out, request, {"digest": digest, **rows}, config, transform, test)
+
+
+def _model_units(run: runs.Run, parts: list[pd.DataFrame]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the training and the validation rows in model units, integers dequantised."""
+    generator = run.config.generator("dequantise")
+    return run.transform.forward(parts[0], generator), run.transform.forward(parts[1], generator)
+
+
+def _follow(reports: Iterator[fitting.Report | None], steps: int, quiet: bool) -> None:
+    """Run the training to its end with a progress bar, or with plain lines where standard error is no terminal."""
+    text = lambda report: f"loss {report.train:.4f}  validation {report.validation:.4f}  (trivial model 1)"
+    if quiet or not sys.stderr.isatty():
+        due = 0
+        for step, report in enumerate(reports, start=1):
+            if report is not None and not quiet and report.step >= due:
+                print(f"step      {report.step:,} of {steps:,}  {text(report)}", file=sys.stderr, flush=True)
+                due = report.step + steps // 10
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}/{task.total:,}")
+    with Progress(*columns, TimeRemainingColumn(), transient=True) as progress:
+        task = progress.add_task("training", total=steps)
+        for report in reports:
+            progress.advance(task)
+            if report is not None:
+                progress.update(task, completed=report.step, description=text(report))
+
+
+def _open(folder: Path, options: cli.Common) -> ScoreDensity:
+    """Return the estimator of a RUN on the device asked for, and print its notes."""
+    estimator = load(folder)
+    estimator.model_.to(options.device)
+    _speaker(options)(*(f"note: {note}" for note in estimator.notes_))
+    return estimator
+
+
+def _at_points(options: cli.Score | cli.Logprob, answer: Callable[[ScoreDensity, pd.DataFrame], pd.DataFrame]) -> None:
+    """Write the answer at each point of a table, block by block."""
+    data.check_output(options.out, options.force)
+    estimator = _open(options.run, options)
+    points = data.read_points(options.points, estimator.transform_.names)
+    blocks = (answer(estimator, points.iloc[i : i + BLOCK]) for i in range(0, len(points), BLOCK))
+    data.write_blocks(options.out, blocks, options.force)
+    _speaker(options)(f"wrote {len(points):,} rows to {options.out}")
+
+
+def _held_out(run: runs.Run, against: Path | None) -> pd.DataFrame:
+    """Return the real rows to compare with. Raises ValueError where there are none."""
+    if against is not None:
+        return data.read_points(against, run.transform.names)
+    path = run.folder / "test.parquet"
+    if not path.is_file():
+        raise ValueError(f"{run.folder} has no test rows; give a table of real rows with --against FILE")
+    return data.read_points(path, run.transform.names)
+
+
+def _training_rows(run: runs.Run, notes: list[str]) -> pd.DataFrame | None:
+    """Return the rows a run was trained on, read again from their source; None, and a note, where they have changed."""
+    try:
+        frame, _ = _load(run.request)
+        if data.digest(frame) == run.data["digest"]:
+            return frame.iloc[data.split(len(frame), run.config.seed)[0]]
+        reason = "has changed"
+    except (ValueError, KeyError):
+        reason = "cannot be read"
+    notes.append(f"the data that the run was made from {reason}: no check for copied training rows")
+    return None
+
+
+def _gaussian_log_prob(estimator: ScoreDensity, z: torch.Tensor) -> torch.Tensor:
+    """Return the log-density of rows under one Gaussian with the moments of the training data."""
+    mean, covariance = estimator.model_.mean.double().cpu(), estimator.model_.covariance.double().cpu()
+    return GaussianMixture.gaussian(mean, covariance).log_prob(z) + estimator.transform_.log_jacobian
+
+
+def seconds(text: str) -> float:
+    """Return a time such as 30s, 5m, 2h or 30 in seconds. Raises ValueError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([smh]?)", text.strip())
+    if not match or not float(match[1]) > 0:
+        raise ValueError(f"--budget must be a time such as 30s, 5m or 2h; got {text!r}")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

@@ -1,0 +1,192 @@
+"""ScoreDensity: the whole method behind scikit-learn's estimator contract."""
+
+import numbers
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from scorefield import runs, samplers, times
+from scorefield.config import Config
+from scorefield.fitting import Learner, data_score, score_ratio, steps_within
+from scorefield.likelihood import LogProb, log_prob
+from scorefield.samplers import SAMPLERS
+from scorefield.tensors import spawn
+from scorefield.transforms import TableTransform
+
+
+class ScoreDensity(DensityMixin, BaseEstimator):
+    """Density estimation by a learned score: samples, log-densities and the score of any table of numbers.
+
+    process, predicts and objective name rows of PROCESSES, PREDICTIONS and OBJECTIVES. max_iter is the number of
+    training steps; 'auto' is a function of the number of rows and columns, never of the clock. time_budget, in seconds
+    of training, replaces it where given. random_state: an integer, a RandomState or None.
+
+    Attributes after `fit`: model_ (the ScoreModel), transform_ (columns and standardisation), config_ (the settings),
+    score_ratio_ (the noise ratio at which the score is read), losses_ (training loss relative to the trivial model,
+    one number a report), n_iter_, notes_ (what `load` has to say of the folder, a list of sentences), n_features_in_, feature_names_in_ (where fit got a data frame with names).
+
+    Here `score(X)` is scikit-learn's: the mean log-likelihood. The score of this subject, the gradient of the
+    log-density, is `score_function(X)`.
+    """
+
+    def __init__(
+        self,
+        process: str = "vp",
+        predicts: str = "v",
+        objective: str = "denoising",
+        max_iter: int | str = "auto",
+        time_budget: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.process = process
+        self.predicts = predicts
+        self.objective = objective
+        self.max_iter = max_iter
+        self.time_budget = time_budget
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike | pd.DataFrame, y: object = None) -> Self:  # noqa: N803
+        """Learn the score of the rows of X (n, d), an array or a data frame of numbers; y is ignored.
+
+        Raises ValueError for missing, infinite or non-numeric values, for one row, and where no column varies.
+        """
+        frame = self._table(X, reset=True)
+        self.transform_ = TableTransform.fit(frame)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        z = self.transform_.forward(frame, spawn(seed, "dequantise"))
+        self.config_ = self._config(z, seed)
+        learner = Learner(self.config_, z, z[:0])
+        self.losses_ = [report.train for report in learner.run() if report is not None]
+        self.model_ = learner.result.eval()
+        self.score_ratio_ = score_ratio(self.model_, learner.held_out[:1000], seed)
+        self.n_iter_ = self.config_.steps
+        self.frame_ = isinstance(X, pd.DataFrame)
+        return self
+
+    def score_samples(self, X: ArrayLike | pd.DataFrame) -> np.ndarray:  # noqa: N803
+        """Return log p(x) of each row, (n,), in nats in the units of the data. See `log_prob` for the errors."""
+        return self.log_prob(X).value.numpy()
+
+    def log_prob(self, X: ArrayLike | pd.DataFrame) -> LogProb:  # noqa: N803
+        """Return log p(x) of each row with its standard error and the network calls it took.
+
+        In nats and the units of the data, from the probability flow in float64; constant columns are left out, integer
+        columns count as the density of their dequantised values, which is their log probability up to the curvature
+        within a cell. Above likelihood.EXACT_UP_TO columns the error of the random probes is not zero.
+        """
+        z = self._coordinates(X)
+        found = log_prob(self._double(), z, generator=spawn(self.config_.seed, "probes"))
+        return found._replace(value=found.value + self.transform_.log_jacobian)
+
+    def score(self, X: ArrayLike | pd.DataFrame, y: object = None) -> float:  # noqa: N803
+        """Return the mean log-likelihood of the rows, in nats: not the gradient, which is `score_function`."""
+        return float(self.score_samples(X).mean())
+
+    @torch.no_grad()
+    def score_function(self, X: ArrayLike | pd.DataFrame) -> np.ndarray | pd.DataFrame:  # noqa: N803
+        """Return grad log p(x), (n, d), per unit of each column; 0 for constant columns. A frame when fit got one.
+
+        It is the score of the data smoothed by noise of std score_ratio_ column standard deviations, the level at
+        which it was closest to that of held-out rows.
+        """
+        z = self._coordinates(X)
+        gradient = np.zeros((len(z), len(self.transform_.names)))
+        values = data_score(self._double(), z, self.score_ratio_) / self.transform_.scales
+        gradient[:, self.transform_.varying] = values.numpy()
+        return pd.DataFrame(gradient, columns=list(self.transform_.names)) if self.frame_ else gradient
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        sampler: str = "heun",
+        steps: int = 18,
+    ) -> np.ndarray | pd.DataFrame:
+        """Draw n_samples rows, (n, d), in the units and types of the data: an array, or a frame when fit got one.
+
+        random_state None draws afresh each time unless the estimator's own random_state is an integer. The first rows
+        of a longer sample from the same integer are the same. Raises ValueError for n_samples < 1.
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be a whole number of at least 1; got {n_samples!r}")
+        if sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {list(SAMPLERS)}; got {sampler!r}")
+        state = self.random_state if random_state is None else random_state
+        seed = int(check_random_state(state).randint(2**31 - 1))
+        path = times.grid(self.model_.process, steps)
+        z = samplers.sample(
+            self.model_, n_samples, sampler=sampler, times=path, generator=spawn(seed, "sample")
+        )
+        frame = self.transform_.inverse(z)
+        return frame if self.frame_ else frame.to_numpy()
+
+    def save(self, folder: str | Path) -> None:
+        """Write a RUN folder, the same that the command line makes. Raises ValueError where the folder is not empty."""
+        check_is_fitted(self)
+        request = {"estimator": True, "frame": self.frame_}
+        run = runs.create(Path(folder), request, {"source": "python"}, self.config_, self.transform_, None)
+        runs.save_final(run, self.model_, self.score_ratio_)
+
+    def _config(self, z: torch.Tensor, seed: int) -> Config:
+        choices = {"process": self.process, "predicts": self.predicts, "objective": self.objective, "seed": seed}
+        if self.time_budget is not None:
+            if not self.time_budget > 0:
+                raise ValueError(f"time_budget must be a positive number of seconds; got {self.time_budget!r}")
+            trial = Config(steps=1, **choices)
+            return Config(steps=steps_within(trial, z, z[:0], self.time_budget), **choices)
+        steps = automatic_steps(*z.shape) if self.max_iter == "auto" else self.max_iter
+        if not isinstance(steps, numbers.Integral) or steps < 1:
+            raise ValueError(f"max_iter must be 'auto' or a whole number of at least 1; got {self.max_iter!r}")
+        return Config(steps=int(steps), **choices)
+
+    def _table(self, X: ArrayLike | pd.DataFrame, reset: bool) -> pd.DataFrame:  # noqa: N803
+        """Return X as a checked table whose columns keep their types."""
+        frame = X if isinstance(X, pd.DataFrame) else None
+        values = validate_data(self, X, reset=reset, dtype="numeric", ensure_min_samples=2 if reset else 1)
+        if values.dtype.kind not in "bui":
+            values = check_array(values, dtype=np.float64)
+        if frame is not None and all(np.dtype(dtype).kind in "buif" for dtype in frame.dtypes):
+            return frame
+        names = [f"x{i + 1}" for i in range(values.shape[1])] if frame is None else list(map(str, frame.columns))
+        return pd.DataFrame(values, columns=names)
+
+    def _coordinates(self, X: ArrayLike | pd.DataFrame) -> torch.Tensor:  # noqa: N803
+        check_is_fitted(self)
+        return self.transform_.forward(self._table(X, reset=False))
+
+    def _double(self) -> torch.nn.Module:
+        copy = self.config_.model(self.model_.mean.double(), self.model_.covariance.double()).double()
+        copy.load_state_dict(self.model_.state_dict())
+        return copy.eval()
+
+
+def automatic_steps(n: int, d: int) -> int:
+    """Return how many steps to train on n rows of d columns: 100 sqrt(n), from 500 to 8,000."""
+    return int(min(8000, max(500, 100 * n**0.5)))
+
+
+def load(folder: str | Path) -> ScoreDensity:
+    """Return the fitted estimator of a RUN folder, made by `save` or by the command line; no pickle is read.
+
+    Raises ValueError where the folder is not a run or is damaged.
+    """
+    found = runs.load(folder)
+    config = found.run.config
+    estimator = ScoreDensity(config.process, config.predicts, config.objective, config.steps, None, config.seed)
+    estimator.config_, estimator.transform_, estimator.model_ = config, found.run.transform, found.model
+    estimator.notes_ = found.notes
+    estimator.score_ratio_, estimator.n_iter_ = found.score_ratio, config.steps
+    estimator.losses_ = [report.train for report in runs.read_metrics(Path(folder))]
+    estimator.frame_ = bool(found.run.request.get("frame", True))
+    estimator.n_features_in_ = len(found.run.transform.names)
+    if estimator.frame_:
+        estimator.feature_names_in_ = np.array(found.run.transform.names, dtype=object)
+    return estimator

@@ -1,0 +1,148 @@
+"""From rows in model units to a trained model: the loop's data, its validation, its length, and where to read the score."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from scorefield.config import Config
+from scorefield.divergence import value_and_divergence
+from scorefield.likelihood import EXACT_UP_TO, PROBES
+from scorefield.model import Denoiser, ScoreModel
+from scorefield.process import RATIO_MIN
+from scorefield.tensors import dot, signs_like, spawn
+from scorefield.training import Trainer, batches, relative_loss
+from scorefield.types import Samples
+
+REPORTS = 50
+"""Validations in one training run."""
+
+VALIDATION_ROWS = 4096
+"""At most this many rows are validated on, with noise that is the same every time."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where training stands: mean training loss since the last report and validation loss, relative to the trivial model.
+
+    The validation loss is that of the averaged weights on held-out rows and frozen noise.
+    """
+
+    step: int
+    train: float
+    validation: float
+
+
+class Learner:
+    """A model that learns rows in model units, and everything that decides how it goes on."""
+
+    def __init__(self, config: Config, train: Samples, validation: Samples, device: str = "cpu") -> None:
+        self.config, self.data = config, train.float().to(device)
+        self.held_out = (validation if len(validation) else train)[:VALIDATION_ROWS].float().to(device)
+        self.model = config.model(*moments(train.float())).to(device)
+        self.trainer = Trainer(self.model, config.steps, config.learning_rate)
+        self.rows, self.noise = config.generator("rows"), config.generator("noise")
+        self.sum, self.count = 0.0, 0
+        self.trivial = self._validate(self.model) / relative_loss(self._validate, self.model)
+
+    @property
+    def result(self) -> ScoreModel:
+        """The model with averaged weights: the one to use."""
+        return self.trainer.average.module  # type: ignore[return-value]
+
+    def run(self) -> Iterator[Report | None]:
+        """Train to the end; after each step yield a report, or None between reports."""
+        loss, rows = self.config.loss(self.model), batches(self.data, self.config.batch_size, self.rows)
+        every = max(1, self.config.steps // REPORTS)
+        for progress in self.trainer.run(lambda: loss(next(rows), self.noise)):
+            self.sum, self.count = self.sum + progress.loss, self.count + 1
+            due = progress.step % every == 0 or progress.step == self.config.steps
+            yield self._report() if due else None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that changes while `run` goes on, as tensors by name."""
+        return self.trainer.state() | {
+            "rows": self.rows.get_state(),
+            "noise": self.noise.get_state(),
+            "sum": torch.tensor(self.sum, dtype=torch.float64),
+            "count": torch.tensor(self.count),
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from what `state` returned, to the bit."""
+        self.trainer.load_state(state)
+        self.rows.set_state(state["rows"])
+        self.noise.set_state(state["noise"])
+        self.sum, self.count = float(state["sum"]), int(state["count"])
+
+    def _report(self) -> Report:
+        train = self.sum / self.count / self.trivial
+        self.sum, self.count = 0.0, 0
+        return Report(self.trainer.step, train, self._validate(self.result) / self.trivial)
+
+    @torch.no_grad()
+    def _validate(self, model: ScoreModel) -> float:
+        return float(self.config.loss(model)(self.held_out, self.config.generator("validation")))
+
+
+def moments(x: Samples) -> tuple[Tensor, Tensor]:
+    """Return the mean (d,) and the covariance (d, d) of rows; one row has no covariance and gets zero."""
+    centred = x.double() - x.double().mean(0)
+    return x.double().mean(0).to(x), (centred.mT @ centred / max(1, len(x) - 1)).to(x)
+
+
+def steps_within(
+    config: Config, train: Samples, validation: Samples, seconds: float, device: str = "cpu"
+) -> int:
+    """Return how many steps fit into a budget of wall seconds, validation and this timing included.
+
+    A throw-away copy of model and generators trains for a twentieth of the budget, and at least 10 steps.
+    """
+    began = time.perf_counter()
+    trial = Learner(replace(config, steps=2**62), train, validation, device)
+    before = time.perf_counter()
+    trial._validate(trial.model)
+    overhead = REPORTS * (time.perf_counter() - before)
+    costs: list[float] = []
+    last = time.perf_counter()
+    for _ in trial.run():
+        now = time.perf_counter()
+        costs.append(now - last)
+        last = now
+        if len(costs) >= 10 and now - began > seconds / 20:
+            break
+    steady = costs[len(costs) // 4 :]  # the first steps allocate memory
+    left = seconds - (last - began) - overhead
+    return max(1, int(left / (math.fsum(steady) / len(steady))))
+
+
+@torch.no_grad()
+def score_ratio(model: Denoiser, x: Samples, seed: int) -> float:
+    """Return the noise ratio r at which the model's score is closest to that of the clean data.
+
+    Reading the score at a small r divides the error of the predicted noise by r; a large r smooths the density. The
+    held-out implicit loss 1/2 |S_r|^2 + div S_r, which is the squared distance to the true score up to a constant
+    (Hyvarinen, 2005), is smallest at the best of 16 ratios between RATIO_MIN and 1. x: held-out rows, model units.
+    """
+    ratios = torch.logspace(math.log10(RATIO_MIN), 0, 16, dtype=torch.float64)
+    probes = None
+    if x.shape[1] > EXACT_UP_TO:
+        generator = spawn(seed, "score ratio")
+        probes = torch.stack([signs_like(x, generator) for _ in range(PROBES)])
+
+    def implicit(r: Tensor) -> float:
+        value, divergence = value_and_divergence(lambda x: data_score(model, x, float(r)), x, probes)
+        return float((dot(value, value) / 2 + divergence.reshape(-1, len(x)).mean(0)).mean())
+
+    losses = [implicit(r) for r in ratios]
+    return float(ratios[losses.index(min(losses))])
+
+
+def data_score(model: Denoiser, x: Samples, ratio: float) -> Samples:
+    """Return the score of the data smoothed by noise of std `ratio`, grad log p_r(x) = -E[noise | x] / r, in units of x."""
+    t = model.process.time(torch.tensor(ratio, dtype=torch.float64))
+    a, _ = model.process.kernel(t, x)
+    return a * model.score(a * x, t)
