@@ -28,12 +28,11 @@ class Config:
     process: str = "vp"
     predicts: str = "v"
     objective: str = "denoising"
-    batch_size: int = 512
+    batch_size: int = 256
     learning_rate: float = 4e-3
     width: int = 128
     depth: int = 3
     features: int = 64
-    feature_scale: float = 0.3
     noise_median: float = 0.2
     noise_spread: float = 1.6
 
@@ -63,16 +62,24 @@ class Config:
 
     def model(self, mean: Tensor, covariance: Tensor) -> ScoreModel:
         """Build the model, untrained, for data with these moments in model units."""
-        net = MLP(
-            len(mean), self.width, self.depth, self.features, self.feature_scale, self.generator("init")
-        )
+        net = MLP(len(mean), self.width, self.depth, self.features, generator=self.generator("init"))
         return ScoreModel(net, PROCESSES[self.process](), mean, covariance, self.predicts)
 
-    def loss(self, model: ScoreModel) -> Callable[[Tensor, Generator], Tensor]:
-        """Return the training loss (x, generator) -> mean of the objective at times drawn from the law of t."""
+    def loss(
+        self, model: ScoreModel, *, averaged_targets: bool = False
+    ) -> Callable[[Tensor, Generator], Tensor]:
+        """Return the loss (x, generator) -> mean of the objective over a batch, at times drawn from the law of t.
+
+        averaged_targets: what training follows; the batch itself serves as references, for less variance.
+        """
         law = times.lognormal(model.process, self.noise_median, self.noise_spread)
         objective = objectives.OBJECTIVES[self.objective]
-        return lambda x, generator: objective(model, x, law(len(x), generator), generator=generator).mean()
+
+        def loss(x: Tensor, generator: Generator) -> Tensor:
+            references = x if averaged_targets else None
+            return objective(model, x, law(len(x), generator), references=references, generator=generator).mean()
+
+        return loss
 
 
 def _require_one_of(option: str, value: str, choices: Collection[str]) -> None:

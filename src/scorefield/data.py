@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import IO, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -51,6 +51,12 @@ FOREIGN = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
+
+
+UNREADABLE = (
+    OSError, EOFError, UnicodeError, NotImplementedError, zipfile.BadZipFile, zlib.error, pa.ArrowException
+)
+"""What the libraries raise for a file that is damaged or of another kind."""
 
 
 class Table(NamedTuple):
@@ -207,7 +213,7 @@ class _Text(_Source):
                           f"its columns are called {_list(self.names)}"]
         else:
             self.names = self._header(first)
-            self.notes = [f"{self.where}: the first row is names, even {_cut(cell)}" for cell in values[:1]]
+            self.notes = [f"{self.where}: the first row gives names, {_cut(cell)} too" for cell in values[:1]]
 
     def place(self, row: int, name: str) -> str:
         return f"{self._at(self._line(row))}, column {_cut(name)}"
@@ -340,13 +346,13 @@ class _Array(_Source):
     def __init__(self, path: Path, member: zipfile.ZipInfo | None = None) -> None:
         super().__init__(path)
         self.member, self.notes = member, []
-        with self._open() as file:
-            shape, dtype = self._read_header(file)
-            self._check_type(shape, dtype)
-            declared, there = math.prod(shape) * dtype.itemsize, self._size() - file.tell()
+        shape, dtype, there = self._read_header()
+        self._check_type(shape, dtype)
+        declared = math.prod(shape) * dtype.itemsize
         if declared != there:
-            came = f"{there:,}; it is cut short or damaged"
-            raise _bad(self.where, f"{declared:,} bytes for the shape {shape}", came, "save it again")
+            size = f"{declared:,}" if declared < 2**63 else "over 2^63"  # with too many digits to print
+            expected = f"{size} bytes for the shape {_cut(str(shape))}"
+            raise _bad(self.where, expected, f"{there:,}; it is cut short or damaged", "save it again")
         self.names = _default_names(shape[1] if len(shape) == 2 else 1)
 
     def read(self, keep: list[int]) -> list[np.ndarray]:
@@ -364,17 +370,19 @@ class _Array(_Source):
             with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
                 yield file
 
-    def _size(self) -> int:
-        return self.path.stat().st_size if self.member is None else self.member.file_size
-
-    def _read_header(self, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    def _read_header(self) -> tuple[tuple[int, ...], np.dtype, int]:
+        """Return the shape and type that the array declares, and how many bytes follow."""
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        size = self.path.stat().st_size if self.member is None else self.member.file_size
         try:
-            shape, _, dtype = readers[np.lib.format.read_magic(file)](file)
+            with self._open() as file:
+                shape, _, dtype = readers[np.lib.format.read_magic(file)](file)
+                return shape, dtype, size - file.tell()
+        except UNREADABLE:
+            raise
         except Exception as error:  # numpy parses a Python literal; a hostile one raises almost anything
             came, remedy = "one that cannot be read", "save the array again with numpy.save"
             raise _bad(self.where, "the header of a numpy array", came, remedy) from error
-        return shape, dtype
 
     def _check_type(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         if dtype.kind not in "biuf" or dtype.itemsize > 8:
@@ -384,9 +392,9 @@ class _Array(_Source):
             raise _bad(self.where, expected, f"the dtype {_cut(str(dtype))}", remedy)
         if len(shape) not in {1, 2}:
             expected = "a 2-d array, rows by columns"
-            raise _bad(self.where, expected, f"the shape {shape}", "reshape it to (n, d)")
+            raise _bad(self.where, expected, f"the shape {_cut(str(shape))}", "reshape it to (n, d)")
         if min(shape) < 1:
-            raise _bad(self.where, "at least one row and one column", f"the shape {shape}")
+            raise _bad(self.where, "at least one row and one column", f"the shape {_cut(str(shape))}")
 
 
 class _Parquet(_Source):
@@ -412,9 +420,9 @@ class _Parquet(_Source):
                 remedy = f"convert it, or {_drop(name)}"
                 raise _bad(place, "booleans, integers or floats", _cut(str(kind)), remedy)
         with pq.ParquetFile(self.path) as file:
-            if file.metadata.num_rows == 0:
-                raise _bad(self.where, "rows of numbers below the names", "none")
             table = file.read(columns=names)
+        if table.num_rows == 0:
+            raise _bad(self.where, "rows of numbers below the names", "none")
         return [self._column(table, name) for name in names]
 
     def _column(self, table: pa.Table, name: str) -> np.ndarray:
@@ -467,9 +475,9 @@ def _load(path: Path, choose: Callable[[_Source], list[int]]) -> tuple[_Source, 
         source = READERS[path.suffix.lower()](path)
         keep = choose(source)
         names, columns = [source.names[i] for i in keep], source.read(keep)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, pa.ArrowException) as error:
-        came = f"an error: {_cut(str(error), 200)}"
-        raise _bad(where, "a readable table", came, "it may be damaged, or of another kind") from error
+    except UNREADABLE as error:
+        came, remedy = f"an error: {_cut(str(error), 200)}", "it may be protected, damaged or of another kind"
+        raise _bad(where, "a readable table", came, remedy) from error
     for name, values in zip(names, columns, strict=True):
         _check_values(values, partial(source.place, name=name))
     return source, pd.DataFrame(dict(zip(names, columns, strict=True)))
@@ -495,7 +503,7 @@ def _numbers(cells: Sequence[str]) -> np.ndarray:
     """Return the cells as integers if all of them are, else as floats. ValueError if one is neither."""
     text = "".join(cells)
     if "_" in text or not text.isascii():
-        raise ValueError("Python would take these for digits, no other program does")
+        raise ValueError("Python takes 1_000 and digits of other scripts for numbers, other programs do not")
     try:
         return np.array([int(cell) for cell in cells], dtype=np.int64)
     except (ValueError, OverflowError):
@@ -504,10 +512,10 @@ def _numbers(cells: Sequence[str]) -> np.ndarray:
 
 def _is_number(cell: str) -> bool:
     try:
-        _numbers([cell])
+        float(cell)
     except ValueError:
         return False
-    return True
+    return cell.isascii() and "_" not in cell
 
 
 def _check_values(
@@ -544,7 +552,7 @@ def _default_names(d: int) -> list[str]:
 
 
 def _drop(name: str) -> str:
-    return f"leave the column out with --drop {shlex.quote(name)}"
+    return f"leave the column out with --drop {shlex.quote(name) if name.isprintable() else _cut(name)}"
 
 
 def _bad(where: str, expected: str, came: str, remedy: str | None = None) -> ValueError:
@@ -591,7 +599,7 @@ def _regrouped(blocks: Iterable[pd.DataFrame], where: str) -> Iterator[pd.DataFr
     for block in blocks:
         first = block if first is None else first
         _check_block(block, first, done + count, where)
-        size = max(1, GROUP // max(1, block.shape[1]))
+        size = max(1, GROUP // block.shape[1])
         while count + len(block) >= size:
             cut = size - count
             yield pd.concat([*held, block.iloc[:cut]])
@@ -630,10 +638,17 @@ def _write_text(file: BinaryIO, frames: Iterator[pd.DataFrame], delimiter: str) 
         text = io.StringIO()
         writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
         if position == 0:
-            names = [str(name) for name in frame.columns]
-            writer.writerow(["'" + name if name.startswith(tuple("=+-@\t\r")) else name for name in names])
+            names = [_inert(str(name)) for name in frame.columns]
+            # the writer quotes a line feed in a name but not a carriage return
+            quoting: Literal[0, 1] = csv.QUOTE_ALL if "\r" in "".join(names) else csv.QUOTE_MINIMAL
+            csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=quoting).writerow(names)
         writer.writerows(zip(*(column.to_numpy().tolist() for _, column in frame.items()), strict=True))
         file.write(text.getvalue().encode())
+
+
+def _inert(name: str) -> str:
+    """Return a name that no spreadsheet takes for a formula."""
+    return "'" + name if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
 def _write_parquet(file: BinaryIO, frames: Iterator[pd.DataFrame]) -> None:
@@ -677,9 +692,10 @@ def _homogeneous(frame: pd.DataFrame) -> np.ndarray:
     dtype = np.result_type(*frame.dtypes)
     columns = [column.to_numpy() for _, column in frame.items()]
     for name, values in zip(frame.columns, columns, strict=True):
-        if dtype.kind == "f" and values.dtype.kind in "iu" and (np.abs(values.astype(float)) > 2**53).any():
-            remedy = "write .csv or .parquet"
-            place = f"column {_cut(str(name))}"
+        if dtype.kind != "f" or values.dtype.kind not in "iu":
+            continue
+        if ((values > 2**53) | (values < -(2**53))).any():
+            place, remedy = f"column {_cut(str(name))}", "write .csv or .parquet"
             raise _bad(place, "integers up to 2^53 in an array of floats", "a larger one", remedy)
     return np.column_stack(columns).astype(dtype)
 

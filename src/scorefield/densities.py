@@ -8,7 +8,19 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.tensors import match, normal
-from scorefield.types import PerSample, Samples, Times
+from scorefield.types import PerSample, Rows, Samples, Times
+
+def posterior_of_rows(x: Samples, rows: Rows, a: Tensor, s: Tensor) -> tuple[Samples, Samples]:
+    """Return E[X | x] and E[Z | x] where x = a X + s Z, X is one of some rows, all equally likely, Z standard normal.
+
+    The posterior weight of row r is proportional to exp(-|x/a - r|^2 / 2 (s/a)^2). a and s: shaped for x. The same as
+    GaussianMixture.posterior for point masses, in a fraction of the time.
+    """
+    distance = torch.cdist((x / a).flatten(1), rows.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
+    weights = (-((distance * (a / s).reshape(-1, 1)) ** 2) / 2).softmax(1)
+    clean = (weights @ rows.flatten(1)).reshape(x.shape)
+    return clean, (x - a * clean) / s
+
 
 BLOCK = 2**22
 """Rows are handled in blocks so that rows x components x dimensions stays below this many numbers."""

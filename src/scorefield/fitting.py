@@ -55,7 +55,7 @@ class Learner:
 
     def run(self) -> Iterator[Report | None]:
         """Train to the end; after each step yield a report, or None between reports."""
-        loss, rows = self.config.loss(self.model), batches(self.data, self.config.batch_size, self.rows)
+        loss, rows = self.config.loss(self.model, averaged_targets=True), batches(self.data, self.config.batch_size, self.rows)
         every = max(1, self.config.steps // REPORTS)
         for progress in self.trainer.run(lambda: loss(next(rows), self.noise)):
             self.sum, self.count = self.sum + progress.loss, self.count + 1

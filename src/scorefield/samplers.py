@@ -102,8 +102,8 @@ class SamplerRow:
     """
 
     make: Callable[[Generator | None], Sampler]
-    weak_order: float
-    strong_order: float | None
+    weak_order: int
+    strong_order: int | None
     evaluations: int
     stochastic: bool
 

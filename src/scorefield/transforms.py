@@ -96,10 +96,6 @@ class TableTransform:
             columns[name] = _typed(values, np.dtype(dtype))
         return pd.DataFrame(columns, columns=list(self.names))
 
-    def check(self, frame: pd.DataFrame) -> None:
-        """Raise ValueError unless the table has this transform's columns in this order."""
-        if tuple(map(str, frame.columns)) != self.names:
-            raise ValueError(f"expected the columns {list(self.names)}; got {list(map(str, frame.columns))}")
 
     @property
     def _shifts(self) -> Tensor:
@@ -112,7 +108,8 @@ def _typed(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return values >= 0.5
     if dtype.kind in "ui":
         limits = np.iinfo(dtype)
-        return np.clip(np.rint(values), limits.min, np.nextafter(limits.max, 0)).astype(dtype)
+        top = min(float(limits.max), np.nextafter(float(limits.max) + 1, 0))  # the largest float64 that fits
+        return np.clip(np.rint(values), limits.min, top).astype(dtype)
     return values.astype(dtype)
 
 

@@ -8,6 +8,9 @@ from torch import Tensor
 Samples = Float[Tensor, "n *event"]
 """A batch of n samples of any event shape: (n, d) for points, (n, c, h, w) for images."""
 
+Rows = Float[Tensor, "rows *event"]
+"""Other samples of the same events, in a number of their own."""
+
 Times = Float[Tensor, ""] | Float[Tensor, "n"]
 """One time for a whole batch, shape (), or one for each sample, shape (n,)."""
 

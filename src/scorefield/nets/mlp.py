@@ -4,16 +4,26 @@ import math
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.functional import silu
 
 from scorefield.tensors import normal
 
+SLOWEST, FASTEST = 0.1, 3.0
+"""The range of the frequencies of the features, in periods per standard deviation of the data."""
+
+RATES = (0.125, 0.25, 0.5, 1.0, 2.0)
+"""The angular frequencies at which the network sees the logarithm of the noise ratio."""
+
 
 class MLP(nn.Module):
-    """Dense layers with SiLU on the sample, random Fourier features of it, and Fourier features of the log ratio.
+    """Dense layers with SiLU on the sample and random Fourier features of it, steered by the noise ratio.
 
     With the usual small initialisation such a network stays at the trivial solution for minutes on symmetric data;
-    features of x and orthogonal matrices of gain 1.4 leave it at once. The last layer starts at zero, so the model
-    starts as the Gaussian fit.
+    features of x and orthogonal matrices of gain 1.4 leave it at once. Three things make it learn fast:
+    each feature sin(w x) is damped by exp(-|w|^2 r^2 / 2), r = s/a, which is what noise does to that wave;
+    their frequencies are spread evenly in log |w|, whatever the dimension;
+    every layer's response is scaled and shifted by functions of log r (Perez et al., 2018).
+    The last layer starts at zero, so the model starts as the Gaussian fit.
     """
 
     def __init__(
@@ -22,28 +32,42 @@ class MLP(nn.Module):
         width: int = 128,
         depth: int = 3,
         features: int = 64,
-        feature_scale: float = 0.3,
+        embedding: int = 16,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
-        empty = torch.empty(0)
-        frequencies = normal((dim, features), empty, generator) * 2 * math.pi * feature_scale / math.sqrt(dim)
-        self.register_buffer("frequencies", frequencies)
-        self.register_buffer("rates", 2.0 ** torch.arange(-3, 2))
-        sizes = [dim + 2 * features + 2 * len(self.rates) + 1, *[width] * depth, dim]
-        layers = [nn.utils.skip_init(nn.Linear, i, o) for i, o in zip(sizes, sizes[1:], strict=False)]
-        for layer in layers:
-            nn.init.orthogonal_(layer.weight, gain=1.4, generator=generator)
-            nn.init.zeros_(layer.bias)
-        nn.init.zeros_(layers[-1].weight)
-        self.layers = nn.ModuleList(layers)
+        directions = nn.functional.normalize(normal((dim, features), torch.empty(0), generator), dim=0)
+        periods = torch.logspace(math.log10(SLOWEST), math.log10(FASTEST), features)
+        self.register_buffer("frequencies", 2 * math.pi * periods * directions)
+        self.register_buffer("rates", torch.tensor(RATES))
+        sizes = [dim + 2 * features, *[width] * depth, dim]
+        self.layers = nn.ModuleList(_linear(i, o, generator) for i, o in zip(sizes, sizes[1:], strict=False))
+        nn.init.zeros_(self.layers[-1].weight)
+        self.embed = _linear(1 + 2 * len(RATES), embedding, generator)
+        self.steer = _linear(embedding, 2 * width * depth, generator)
+        nn.init.normal_(self.steer.weight, std=0.6 / math.sqrt(embedding), generator=generator)
 
     def forward(self, z: Tensor, log_ratio: Tensor) -> Tensor:
         """Return the prediction for z (n, d) of unit variance at log(s/a) (n,)."""
-        angles, phases = z @ self.frequencies, log_ratio[:, None] * self.rates
-        hidden = torch.cat(
-            [z, angles.sin(), angles.cos(), log_ratio[:, None] / 4, phases.sin(), phases.cos()], 1
-        )
-        for layer in self.layers[:-1]:
-            hidden = nn.functional.silu(layer(hidden))
+        level = log_ratio[:, None]
+        hidden = torch.cat([z, self._features(z, level.exp())], 1)
+        phases = level * self.rates
+        embedded = silu(self.embed(torch.cat([level / 4, phases.sin(), phases.cos()], 1)))
+        steering = self.steer(embedded).chunk(2 * (len(self.layers) - 1), 1)
+        for layer, scale, shift in zip(self.layers[:-1], steering[::2], steering[1::2], strict=True):
+            response = layer(hidden)
+            hidden = silu(torch.addcmul(response, response, scale) + shift)
         return self.layers[-1](hidden)
+
+    def _features(self, z: Tensor, ratio: Tensor) -> Tensor:
+        """Return sin and cos of w x, x = z sqrt(1 + r^2), each damped by exp(-|w|^2 r^2 / 2)."""
+        angles = (z * (1 + ratio**2).sqrt()) @ self.frequencies
+        damping = (-(self.frequencies.square().sum(0) * ratio**2) / 2).exp()
+        return torch.cat([damping * angles.sin(), damping * angles.cos()], 1)
+
+
+def _linear(inputs: int, outputs: int, generator: Generator | None) -> nn.Linear:
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    nn.init.orthogonal_(layer.weight, gain=1.4, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer

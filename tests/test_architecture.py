@@ -1,0 +1,111 @@
+"""The package's shape: imports go down, importing costs and changes nothing, no code that reads pickles."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import scorefield
+
+SOURCE = Path(scorefield.__file__).parent
+
+LAYERS = [
+    {"types"},
+    {"tensors", "ode", "checkpoint", "cli"},
+    {"process", "densities", "data", "transforms", "nets"},
+    {"prediction", "divergence", "times", "toys", "metrics"},
+    {"model"},
+    {"objectives", "samplers", "likelihood"},
+    {"config", "training"},
+    {"fitting", "plots"},
+    {"runs"},
+    {"estimator"},
+    {"commands", "__main__"},
+]
+"""From the lowest to the highest; a module imports from lower layers only."""
+
+
+def module_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """The package's modules that a file imports anywhere but inside a function that `cli` keeps lazy."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("scorefield"):
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("scorefield.")}
+    return found - {"__version__"}
+
+
+def files() -> list[Path]:
+    return sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)
+
+
+def level(module: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if module in layer)
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_a_module_imports_from_lower_layers_only(path):
+    module = module_of(path)
+    lazy = {"commands"} if module == "cli" else set()
+    wrong = {m for m in imports(path) - {module} - lazy if level(m) >= level(module)}
+    assert not wrong, f"{module} imports {sorted(wrong)}"
+
+
+def test_every_module_has_a_layer_and_every_layer_its_modules():
+    assert {module_of(path) for path in files()} == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_nothing_reads_pickles_runs_strings_or_asserts(path):
+    tree = ast.parse(path.read_text())
+    assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), "asserts vanish under python -O"
+    text = path.read_text()
+    assert not re.search(r"\bimport pickle|\bpickle\.|torch\.load\(|allow_pickle=True|(?<!\.)\beval\(|(?<!\.)\bexec\(|yaml", text)
+    assert not re.search(r"torch\.manual_seed|np\.random\.(seed|rand|normal)", text), "global randomness"
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_importing_loads_nothing_heavy():
+    heavy = "torch numpy pandas sklearn matplotlib pyarrow scipy".split()
+    code = f"import scorefield, scorefield.cli, sys; print([m for m in {heavy} if m in sys.modules])"
+    assert run_python(code) == "[]"
+
+
+def test_loading_everything_changes_no_global_state():
+    code = """
+import torch, numpy, random, matplotlib, warnings
+state = lambda: (torch.get_rng_state().tolist(), torch.get_default_dtype(), torch.get_num_threads(),
+    torch.is_grad_enabled(), str(numpy.random.get_state()), random.getstate(), dict(matplotlib.rcParams))
+before = state()
+import scorefield
+for name in scorefield.__all__:
+    getattr(scorefield, name)
+import scorefield.commands
+print(state() == before)
+"""
+    assert run_python(code) == "True"
+
+
+def test_every_public_name_exists_and_is_documented():
+    for name in scorefield.__all__:
+        value = getattr(scorefield, name)
+        if callable(value):
+            assert (value.__doc__ or "").strip(), name
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        scorefield.nothing  # noqa: B018

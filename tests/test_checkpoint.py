@@ -1,0 +1,189 @@
+"""Checkpoints: all or nothing, every changed bit noticed, the newest valid one used."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from scorefield import checkpoint
+from scorefield.checkpoint import CheckpointError
+
+DIGEST = "0" * 64
+
+
+def tensors(seed: int) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        "weight": torch.randn(5, 3, generator=draw),
+        "empty": torch.zeros(0, 2),
+        "scalar": torch.tensor(seed),
+        "bytes": torch.arange(7, dtype=torch.uint8),
+        "double": torch.randn(2, generator=draw, dtype=torch.float64),
+    }
+
+
+def save(run: Path, step: int) -> None:
+    checkpoint.save(run, step, tensors(step), tensors(-step), DIGEST)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    for step in (10, 20):
+        save(tmp_path, step)
+    return tmp_path
+
+
+def test_what_comes_back_is_what_was_saved_to_the_bit(run):
+    found = checkpoint.latest(run, DIGEST)
+    assert found is not None
+    assert found.step == 20
+    assert found.notes == []
+    for name, expected in tensors(20).items():
+        assert torch.equal(found.model[name], expected)
+        assert found.model[name].dtype == expected.dtype
+    assert torch.equal(found.state["double"], tensors(-20)["double"])
+
+
+def test_the_last_two_are_kept_and_leftovers_removed(run):
+    (run / "checkpoints" / ".new-99").mkdir()
+    save(run, 30)
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["20", "30"]
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name, 7)
+    for file in (tmp_path / "a" / "checkpoints" / "7").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / "checkpoints" / "7" / file.name).read_bytes()
+
+
+def test_none_was_ever_written(tmp_path):
+    assert checkpoint.latest(tmp_path, DIGEST) is None
+
+
+def test_a_damaged_one_is_passed_over_and_said_so(run):
+    path = run / "checkpoints" / "20" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    found = checkpoint.latest(run, DIGEST)
+    assert found is not None
+    assert found.step == 10
+    assert "20/model.safetensors is damaged" in found.notes[0]
+    assert "the one before it is used" in found.notes[0]
+
+
+def test_all_damaged_is_an_error_that_says_what_to_do(run):
+    for step in (10, 20):
+        (run / "checkpoints" / str(step) / "state.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"no checkpoint of .* can be used: .*state\.safetensors is damaged.*--force"):
+        checkpoint.latest(run, DIGEST)
+
+
+def test_another_config_is_refused(run):
+    with pytest.raises(CheckpointError, match=r"another config\.toml"):
+        checkpoint.latest(run, "1" * 64)
+
+
+def test_a_newer_format_asks_for_an_update(run, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    save(run, 40)
+    monkeypatch.setattr(checkpoint, "FORMAT", 1)
+    with pytest.raises(CheckpointError, match="format 2; this program reads format 1: update"):
+        checkpoint.read(run / "checkpoints" / "40", DIGEST)
+
+
+FILES = ["model.safetensors", "state.safetensors", "manifest.json"]
+
+
+@given(file=st.sampled_from(FILES), data=st.data())
+@settings(max_examples=400, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_change_of_any_file_is_noticed(run, file, data):
+    """One flipped bit, a cut, a zeroed tail or extra bytes, anywhere: always CheckpointError, never other content."""
+    source = run / "checkpoints" / "20"
+    content = bytearray((source / file).read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1), label="place")
+    kind = data.draw(st.sampled_from(["flip", "cut", "zeros", "extra"]), label="kind")
+    if kind == "flip":
+        content[place] ^= 1 << data.draw(st.integers(0, 7), label="bit")
+    elif kind == "cut":
+        del content[place:]
+    elif kind == "zeros":
+        content[place:] = bytes(len(content) - place)
+    else:
+        content[place:place] = b"\x00x"
+    if bytes(content) == (source / file).read_bytes():
+        return
+    broken = run / "broken"
+    shutil.rmtree(broken, ignore_errors=True)
+    shutil.copytree(source, broken)
+    (broken / file).write_bytes(bytes(content))
+    with pytest.raises(CheckpointError):
+        checkpoint.read(broken, DIGEST)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [b"", b"[]", b"{}", b"null", b'{"digest": 1}', b"\xff\xfe", b"[" * 100_000, b'{"format": 1, "digest": "x"}'],
+)
+def test_a_manifest_that_is_no_manifest(run, manifest):
+    (run / "checkpoints" / "20" / "manifest.json").write_bytes(manifest)
+    with pytest.raises(CheckpointError, match=r"manifest\.json is damaged"):
+        checkpoint.read(run / "checkpoints" / "20", DIGEST)
+
+
+def test_a_missing_file_is_named(run):
+    (run / "checkpoints" / "20" / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read: No such file"):
+        checkpoint.read(run / "checkpoints" / "20", DIGEST)
+
+
+@pytest.mark.parametrize("point", ["write_synced", "sync_folder", "read", "replace"])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_failure_at_any_point_leaves_the_last_checkpoint(run, point, call, monkeypatch):
+    """An OSError in the n-th write, sync, read-back or rename: step 20 still loads, and the next save cleans up."""
+    calls = 0
+    target = Path if point == "replace" else checkpoint
+    original = getattr(target, point)
+
+    def failing(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise OSError(28, "No space left on device")
+        return original(*arguments)
+
+    monkeypatch.setattr(target, point, failing)
+    try:
+        save(run, 30)
+    except OSError as error:
+        assert "No space left" in str(error)
+    monkeypatch.undo()
+    found = checkpoint.latest(run, DIGEST)
+    assert found is not None
+    assert found.step in (20, 30)
+    assert torch.equal(found.model["weight"], tensors(found.step)["weight"])
+    save(run, 40)
+    assert not list((run / "checkpoints").glob(".new-*"))
+
+
+def test_write_atomic_replaces_whole(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    checkpoint.write_atomic(path, b"old")
+    monkeypatch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(OSError("power cut")))
+    with pytest.raises(OSError, match="power cut"):
+        checkpoint.write_atomic(path, b"new content")
+    assert path.read_bytes() == b"old"
+
+
+def test_the_manifest_holds_the_sums_of_its_siblings(run):
+    folder = run / "checkpoints" / "20"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name, digest in manifest["files"].items():
+        assert checkpoint.sha256((folder / name).read_bytes()) == digest
+    assert set(manifest["files"]) == set(os.listdir(folder)) - {"manifest.json"}

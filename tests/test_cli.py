@@ -1,0 +1,334 @@
+"""The command line as a user meets it: files, exit codes, one line of error, nothing half-written."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scorefield import cli, commands
+from scorefield.cli import main
+from scorefield.objectives import OBJECTIVES
+from scorefield.prediction import PREDICTIONS
+from scorefield.process import PROCESSES
+from scorefield.samplers import SAMPLERS
+
+TINY = ("--steps", 30, "--quiet")
+
+
+def scorefield(*arguments, code: int = 0, flags: tuple = ()) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        [sys.executable, *flags, "-m", "scorefield", *map(str, arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == code, (done.args, done.stdout, done.stderr)
+    return done
+
+
+@pytest.fixture
+def run_main(monkeypatch, capsys):
+    """The command line in this process, which is quicker: returns exit code, standard output and error."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["scorefield", *map(str, arguments)])
+        monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return int(stop.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+def refused(result: tuple[int, str, str], *fragments: str) -> None:
+    """Exit code 2 and one line on standard error with these fragments, nothing on standard output, no traceback."""
+    code, out, err = result
+    assert code == 2, err
+    assert out == ""
+    assert err.startswith("scorefield: ")
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    for fragment in fragments:
+        assert fragment in err, err
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "people.csv"
+    draw = np.random.Generator(np.random.PCG64(0))
+    frame = pd.DataFrame(
+        {"height": draw.normal(170, 9, 300), "age": draw.integers(18, 80, 300), "smoker": draw.random(300) < 0.3}
+    )
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(table, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    scorefield("fit", table, "--out", out, *TINY)
+    return out
+
+
+def test_a_table_goes_in_and_samples_in_its_columns_and_types_come_out(table, fitted, tmp_path):
+    for extension in ("csv", "tsv", "parquet", "npy", "npz"):
+        scorefield("sample", fitted, "-n", 40, "--out", tmp_path / f"s.{extension}", "--quiet")
+    frame, again = pd.read_csv(tmp_path / "s.csv"), pd.read_parquet(tmp_path / "s.parquet")
+    assert list(frame.columns) == ["height", "age", "smoker"]
+    assert frame.dtypes.tolist() == pd.read_csv(table).dtypes.tolist()
+    pd.testing.assert_frame_equal(frame, again)
+    assert frame["age"].between(-100, 200).all()
+    np.testing.assert_array_equal(np.load(tmp_path / "s.npy")[:, 0], frame["height"])
+
+
+def test_the_first_rows_of_a_long_sample_are_a_short_one_byte_for_byte(fitted, tmp_path, run_main):
+    assert run_main("sample", fitted, "-n", 1500, "-o", tmp_path / "long.csv", "--quiet")[0] == 0
+    assert run_main("sample", fitted, "-n", 10, "-o", tmp_path / "short.csv", "--quiet")[0] == 0
+    assert (tmp_path / "long.csv").read_bytes().startswith((tmp_path / "short.csv").read_bytes())
+    assert run_main("sample", fitted, "-n", 10, "-o", tmp_path / "other.csv", "--seed", 1, "--quiet")[0] == 0
+    assert (tmp_path / "other.csv").read_bytes() != (tmp_path / "short.csv").read_bytes()
+
+
+def test_score_and_logprob_have_the_columns_promised(table, fitted, tmp_path, run_main):
+    assert run_main("score", fitted, table, "--out", tmp_path / "score.csv", "--quiet") == (0, "", "")
+    assert list(pd.read_csv(tmp_path / "score.csv").columns) == ["score_height", "score_age", "score_smoker"]
+    assert run_main("logprob", fitted, table, "--out", tmp_path / "log.csv", "--quiet") == (0, "", "")
+    found = pd.read_csv(tmp_path / "log.csv")
+    assert list(found.columns) == ["logprob", "stderr", "evaluations"]
+    assert len(found) == 300
+    assert (found["evaluations"] > 10).all()
+
+
+def test_points_are_taken_by_name_in_any_order(table, fitted, tmp_path, run_main):
+    frame = pd.read_csv(table).head(5)
+    frame.assign(extra=1.0)[["smoker", "extra", "age", "height"]].to_csv(tmp_path / "mixed.csv", index=False)
+    frame.to_csv(tmp_path / "plain.csv", index=False)
+    for name in ("mixed", "plain"):
+        assert run_main("logprob", fitted, tmp_path / f"{name}.csv", "-o", tmp_path / f"{name}.parquet", "--quiet")[0] == 0
+    assert (tmp_path / "mixed.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
+
+
+def test_evaluate_as_json_is_one_object_and_nothing_else(fitted):
+    done = scorefield("evaluate", fitted, "--json", "--quiet")
+    found = json.loads(done.stdout)
+    assert set(found) >= {"log_likelihood", "gaussian_log_likelihood", "sliced_wasserstein", "energy_distance", "copying"}
+    assert found["rows"] == 30
+    assert set(found["copying"]) == {"model", "real"}
+    assert found["notes"] == []
+
+
+def test_evaluate_prints_every_number_with_its_error(fitted, run_main):
+    code, out, _ = run_main("evaluate", fitted)
+    assert code == 0
+    for name in ("log-likelihood", "one Gaussian", "sliced wasserstein", "energy distance", "copying"):
+        (line,) = [line for line in out.splitlines() if name in line]
+        assert "+-" in line
+
+
+def test_evaluate_without_the_data_says_what_it_leaves_out(table, tmp_path, run_main):
+    source = tmp_path / "data.csv"
+    source.write_bytes(table.read_bytes())
+    assert run_main("fit", source, "--out", tmp_path / "run", *TINY)[0] == 0
+    source.unlink()
+    code, out, _ = run_main("evaluate", tmp_path / "run", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert "no check for copied training rows" in found["notes"][0]
+    assert "copying" not in found
+    assert run_main("evaluate", tmp_path / "run", "--against", table)[0] == 0
+
+
+@pytest.mark.slow
+def test_plot_draws_pictures(fitted, run_main):
+    assert run_main("plot", fitted)[0] == 0
+    for name in ("overview.png", "loss.png"):
+        assert (fitted / "figures" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_data_lists_and_writes(tmp_path, run_main):
+    code, out, _ = run_main("data")
+    assert code == 0
+    names = [line.split()[0] for line in out.splitlines()]
+    assert {"swissroll", "moons", "circles", "checkerboard", "8gaussians", "rings", "pinwheel", "2spirals"} <= set(names)
+    assert "digits-table" in names
+    for name in names:
+        assert run_main("data", name, "-n", 20, "-o", tmp_path / f"{name}.csv", "--quiet") == (0, "", "")
+        assert len(pd.read_csv(tmp_path / f"{name}.csv")) == 20
+
+
+def test_fit_says_what_it_chose_and_why(table, tmp_path, run_main):
+    code, _, err = run_main("fit", table, "--out", tmp_path / "run", "--steps", 30)
+    assert code == 0
+    for fragment in ("300 rows of 3 columns", "240 to train, 30 to validate, 30 to test", "30 steps", "as asked", "step "):
+        assert fragment in err
+    assert "validation" in err
+
+
+def test_the_same_command_again_does_nothing(table, fitted, run_main):
+    before = {path: path.stat().st_mtime_ns for path in fitted.rglob("*.safetensors")}
+    assert run_main("fit", table, "--out", fitted, *TINY)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in fitted.rglob("*.safetensors")} == before
+
+
+def test_other_options_or_other_data_need_force(table, tmp_path, run_main):
+    out = tmp_path / "run"
+    source = tmp_path / "data.csv"
+    source.write_bytes(table.read_bytes())
+    assert run_main("fit", source, "--out", out, *TINY)[0] == 0
+    refused(run_main("fit", source, "--out", out, "--steps", 31, "--quiet"), "other options (steps)", "--force")
+    source.write_text(source.read_text().replace("True", "False", 1))
+    refused(run_main("fit", source, "--out", out, *TINY), "from other data", "--force")
+    assert run_main("fit", source, "--out", out, *TINY, "--force")[0] == 0
+
+
+def test_a_budget_is_written_as_steps_that_replay_it(tmp_path, run_main):
+    data = ("moons", "--rows", 300, "--quiet")
+    assert run_main("fit", *data, "--out", tmp_path / "a", "--budget", "1s")[0] == 0
+    steps = int(re.search(r"^steps = (\d+)$", (tmp_path / "a" / "config.toml").read_text(), re.M)[1])
+    assert run_main("fit", *data, "--out", tmp_path / "b", "--steps", steps)[0] == 0
+    weights = [(tmp_path / run / "checkpoints" / str(steps) / "model.safetensors").read_bytes() for run in "ab"]
+    assert weights[0] == weights[1]
+
+
+def test_columns_and_drop_choose_columns(table, tmp_path, run_main):
+    assert run_main("fit", table, "--out", tmp_path / "a", *TINY, "--columns", "age,height")[0] == 0
+    assert run_main("sample", tmp_path / "a", "-n", 3, "-o", tmp_path / "a.csv")[0] == 0
+    assert list(pd.read_csv(tmp_path / "a.csv").columns) == ["age", "height"]
+    assert run_main("fit", table, "--out", tmp_path / "b", *TINY, "--drop", "smoker")[0] == 0
+    refused(run_main("fit", table, "--out", tmp_path / "c", *TINY, "--drop", "cigars"), "cigars", "smoker")
+
+
+def test_constant_columns_are_named_and_left_out_of_scores(tmp_path, run_main):
+    frame = pd.DataFrame({"a": np.arange(50.0) % 7, "batch": 3})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    code, _, err = run_main("fit", tmp_path / "t.csv", "--out", tmp_path / "run", "--steps", 20)
+    assert code == 0
+    assert "batch is constant" in err
+    assert "none are kept for a test" in err
+    assert run_main("score", tmp_path / "run", tmp_path / "t.csv", "-o", tmp_path / "s.csv")[0] == 0
+    assert list(pd.read_csv(tmp_path / "s.csv").columns) == ["score_a"]
+
+
+BAD_TABLES = {
+    "empty": (b"", ["empty"]),
+    "header only": (b"a,b\n", ["no rows"]),
+    "one row": (b"a,b\n1,2\n", ["row"]),
+    "missing cell": (b"a,b\n1,2\n3,\n5,6\n", ["line 3", "'b'"]),
+    "nan": (b"a,b\n1,2\n3,nan\n", ["line 3", "'b'"]),
+    "infinite": (b"a,b\n1,inf\n3,4\n", ["line 2", "'b'"]),
+    "too large": (b"a,b\n1,1e400\n3,4\n", ["line 2", "'b'"]),
+    "text": (b"a,b\n1,2\n3,four\n", ["line 3", "'b'", "four"]),
+    "ragged": (b"a,b\n1,2\n3,4,5\n", ["line 3"]),
+    "equal rows": (b"a,b\n1,2\n1,2\n1,2\n", ["nothing to learn"]),
+    "duplicate names": (b"a,a\n1,2\n3,4\n", ["'a'"]),
+    "utf-16": ("a,b\n1,2\n".encode("utf-16"), ["UTF-16"]),
+    "nul": (b"a,b\n1,\x002\n", ["NUL"]),
+    "semicolons": (b"a;b\n1;2\n3;4\n", ["semicolon"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_bad_tables_are_refused_in_one_line_and_leave_nothing(name, tmp_path, run_main):
+    content, fragments = BAD_TABLES[name]
+    (tmp_path / "bad.csv").write_bytes(content)
+    refused(run_main("fit", tmp_path / "bad.csv", "--out", tmp_path / "run", *TINY), *fragments)
+    assert not list((tmp_path / "run").rglob("*.toml"))
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (["fit"], ["data"]),
+        (["fit", "moons"], ["--out"]),
+        (["fit", "moons", "--out", "OUT", "--bogus", "1"], ["--bogus"]),
+        (["fit", "moonz", "--out", "OUT"], ["moonz"]),
+        (["fit", "no/such/file.csv", "--out", "OUT"], ["no/such/file.csv"]),
+        (["fit", "moons", "--out", "OUT", "--steps", "0"], ["steps", "0"]),
+        (["fit", "moons", "--out", "OUT", "--steps", "x"], ["steps", "x"]),
+        (["fit", "moons", "--out", "OUT", "--budget", "soon"], ["--budget", "30s, 5m or 2h", "'soon'"]),
+        (["fit", "moons", "--out", "OUT", "--budget", "0s"], ["--budget", "'0s'"]),
+        (["fit", "moons", "--out", "OUT", "--budget", "5s", "--steps", "9"], ["both"]),
+        (["fit", "moons", "--out", "OUT", "--seed", "-1"], ["seed", "-1"]),
+        (["fit", "moons", "--out", "OUT", "--seed", "abc"], ["seed", "abc"]),
+        (["fit", "moons", "--out", "OUT", "--process", "vq"], ["process", "'vq'", "vp"]),
+        (["fit", "moons", "--out", "OUT", "--predicts", "eps"], ["predicts", "'eps'", "noise"]),
+        (["fit", "moons", "--out", "OUT", "--objective", "magic"], ["objective", "'magic'", "denoising"]),
+        (["fit", "moons", "--out", "OUT", "--rows", "0"], ["at least one row", "0"]),
+        (["fit", "moons", "--out", "OUT", "--columns", "x1"], ["--columns"]),
+        (["fit", "digits-table", "--out", "OUT", "--rows", "5000"], ["1797", "5000"]),
+        (["fit", "moons", "--out", "OUT", "--threads", "0"], ["--threads", "0"]),
+        (["fit", "moons", "--out", "OUT", "--device", "abacus"], ["--device", "abacus"]),
+        (["sample", "RUN", "-n", "0", "--out", "x.csv"], ["-n 0"]),
+        (["sample", "RUN", "-n", "-1", "--out", "x.csv"], ["-1"]),
+        (["sample", "RUN", "-n", "ten", "--out", "x.csv"], ["ten"]),
+        (["sample", "RUN", "--out", "x.xlsx"], [".xlsx", ".csv"]),
+        (["sample", "RUN", "--out", "no/such/folder/x.csv"], ["no/such/folder"]),
+        (["sample", "RUN", "--out", "x.csv", "--sampler", "magic"], ["sampler", "'magic'", "heun"]),
+        (["sample", "RUN", "--out", "x.csv", "--steps", "0"], ["at least one step", "0"]),
+        (["sample", "RUN", "--out", "x.csv", "--seed", "-3"], ["--seed", "-3"]),
+        (["sample", "NORUN", "--out", "x.csv"], ["not a run", "scorefield fit"]),
+        (["logprob", "RUN", "no/such.csv", "--out", "x.csv"], ["no/such.csv"]),
+        (["evaluate", "NORUN"], ["not a run"]),
+        (["plot", "NORUN"], ["not a run"]),
+        (["data", "moonz", "--out", "x.csv"], ["moonz", "moons"]),
+        (["data", "moons"], ["--out"]),
+        (["data", "moons", "-n", "0", "--out", "x.csv"], ["0"]),
+        (["explode"], ["explode"]),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,
+)
+def test_bad_arguments_are_refused_in_one_line(arguments, fragments, fitted, tmp_path, run_main, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    named = {"OUT": tmp_path / "out", "RUN": fitted, "NORUN": tmp_path}
+    refused(run_main(*[named.get(a, a) for a in arguments]), *fragments)
+    assert not (tmp_path / "out" / "config.toml").exists()
+    assert not list(tmp_path.glob("x.*"))
+
+
+def test_an_existing_output_needs_force(fitted, tmp_path, run_main):
+    path = tmp_path / "s.csv"
+    path.write_text("precious")
+    refused(run_main("sample", fitted, "-n", 3, "-o", path), "already exists", "--force")
+    assert path.read_text() == "precious"
+    assert run_main("sample", fitted, "-n", 3, "-o", path, "--force")[0] == 0
+
+
+def test_points_of_another_width_name_both(fitted, tmp_path, run_main):
+    (tmp_path / "narrow.csv").write_text("height,age\n170,30\n")
+    refused(run_main("score", fitted, tmp_path / "narrow.csv", "-o", tmp_path / "x.csv"), "smoker")
+    np.save(tmp_path / "narrow.npy", np.zeros((2, 2)))
+    refused(run_main("score", fitted, tmp_path / "narrow.npy", "-o", tmp_path / "x.csv"), "3", "2")
+
+
+def test_optimised_python_changes_nothing(tmp_path):
+    """python -O removes asserts: bad input must still be refused."""
+    (tmp_path / "bad.csv").write_text("a,b\n1,nan\n3,4\n")
+    done = scorefield("fit", tmp_path / "bad.csv", "--out", tmp_path / "run", code=2, flags=("-O",))
+    assert "line 2" in done.stderr
+
+
+def test_a_failed_run_exits_1(fitted, tmp_path, run_main, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("the loss became nan")
+
+    monkeypatch.setattr(commands, "sample", fail)
+    monkeypatch.setattr(commands.runs, "load", fail)
+    code, _, err = run_main("evaluate", fitted)
+    assert (code, err) == (1, "scorefield: the loss became nan\n")
+
+
+def test_help_names_every_choice_and_has_a_line_for_every_option():
+    text = re.sub(r"[\s\u2500-\u257f]+", " ", scorefield("fit", "--help").stdout + scorefield("sample", "--help").stdout)
+    for name in [*PROCESSES, *PREDICTIONS, *OBJECTIVES, *SAMPLERS]:
+        assert re.search(rf"\b{name}\b", text), name
+    for name in cli.COMMANDS:
+        assert name in scorefield("--help").stdout
+
+
+def test_version():
+    assert scorefield("--version").stdout == "scorefield 0.1.0\n"
+    assert scorefield("sample", "--version").stdout == "scorefield 0.1.0\n"

@@ -1,0 +1,252 @@
+"""The laws of the noising processes: exact coefficients, the two equations that tie them, the scale s/a."""
+
+import numpy as np
+import pytest
+import torch
+from cases import F64, PROCESS_CASES, each_process, each_process_case, f64
+from mpmath import mp, mpf
+from scipy.integrate import solve_ivp
+from torch.testing import assert_close
+
+from scorefield.process import PROCESSES, RATIO_MAX, VE, VP
+from scorefield.tensors import match
+
+EXACT = 300  # times compared with 50 digits
+DENSE = 10_000  # times at which order and sign are checked
+
+
+@pytest.fixture(autouse=True)
+def fifty_digits():
+    with mp.workdps(50):
+        yield
+
+
+def relative_error(values, exact) -> float:
+    """The largest |value - exact| / |exact|, a float64 tensor against mpmath; a zero must be met exactly."""
+    errors = []
+    for value, truth in zip(values.tolist(), exact, strict=True):
+        difference = abs(mpf(value) - truth)
+        errors.append(difference / abs(truth) if truth else difference * mp.inf if difference else mpf(0))
+    return float(max(errors))
+
+
+def test_every_registered_process_has_a_row():
+    assert {type(case.process) for case in PROCESS_CASES} == set(PROCESSES.values())
+
+
+@each_process_case
+def test_the_reference_obeys_the_equations(case):
+    """The mpmath formulas against quadrature of f and g^2: nothing below rests on one derivation."""
+    t_max = mpf(case.process.t_max)
+    for t in [mpf("1e-7"), mpf("0.003"), t_max / 3, t_max]:
+        nodes = (
+            [t * k / 8 for k in range(9)] if t < 0.9 else [1 - (1 - t) ** (mpf(k) / 16) for k in range(17)]
+        )
+        assert abs(mp.log(case.a(t)) - mp.quad(case.f, nodes)) < mpf(10) ** -35
+        noise = mp.quad(lambda u, t=t: (case.a(t) / case.a(u)) ** 2 * case.g2(u), nodes)
+        assert abs(case.var(t) / noise - 1) < mpf(10) ** -30
+
+
+@each_process_case
+def test_coefficients_are_exact(case):
+    """f, g^2, a, s, s^2, s/a, a', s' from t = 1e-7 to t_max: relative error 1e-13 against 50 digits."""
+    process, times = case.process, case.times(EXACT)
+    exact = [mpf(t) for t in times.tolist()]
+    std = [mp.sqrt(case.var(t)) for t in exact]
+    rows = {
+        "drift": (process.drift(times), [case.f(t) for t in exact]),
+        "diffusion^2": (process.diffusion(times) ** 2, [case.g2(t) for t in exact]),
+        "mean_coef": (process.mean_coef(times), [case.a(t) for t in exact]),
+        "std": (process.std(times), std),
+        "variance": (process.std(times) ** 2, [case.var(t) for t in exact]),
+        "ratio": (process.ratio(times), [s / case.a(t) for t, s in zip(exact, std, strict=True)]),
+        "mean_rate": (process.mean_rate(times), [case.f(t) * case.a(t) for t in exact]),
+        "std_rate": (
+            process.std_rate(times),
+            [case.f(t) * s + case.g2(t) / (2 * s) for t, s in zip(exact, std, strict=True)],
+        ),
+    }
+    errors = {name: relative_error(values, truth) for name, (values, truth) in rows.items()}
+    assert max(errors.values()) <= case.accuracy, errors
+
+
+@each_process_case
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(F64, 1e-13), (torch.float32, 5e-7), (torch.bfloat16, 2**-8)],
+    ids=["f64", "f32", "bf16"],
+)
+def test_kernel_is_exact_in_the_type_of_x(case, dtype, tolerance):
+    """Computed in float64 and rounded once. Times given in float32 count as the numbers that they are."""
+    times = case.times(EXACT)
+    if dtype != F64:
+        times = times.float().clamp(max=case.process.t_max)
+    x = torch.zeros(EXACT, 2, dtype=dtype)
+    a, s = case.process.kernel(times, x)
+    assert a.shape == s.shape == (EXACT, 1)
+    assert a.dtype == s.dtype == dtype
+    exact = [mpf(t) for t in times.tolist()]
+    tolerance = max(tolerance, case.accuracy)
+    assert relative_error(a[:, 0], [case.a(t) for t in exact]) <= tolerance
+    assert relative_error(s[:, 0], [mp.sqrt(case.var(t)) for t in exact]) <= tolerance
+
+
+@each_process
+def test_kernel_multiplies_samples_of_any_event(process):
+    t = f64(0.2, 0.5, 0.9)
+    for shape in [(3,), (3, 2), (3, 2, 4, 5)]:
+        x = torch.ones(shape, dtype=F64)
+        a, s = process.kernel(t, x)
+        rows = (a * x + s * x).flatten(1) if x.ndim > 1 else (a * x + s * x)[:, None]
+        assert_close(rows, (process.mean_coef(t) + process.std(t))[:, None].expand_as(rows))
+        a, s = process.kernel(t[1], x)
+        assert a.shape == s.shape == ()
+
+
+def test_a_wrong_number_of_times_is_refused_with_both_shapes():
+    with pytest.raises(ValueError, match=r"shape \(\) or \(5,\); got \(3,\) for samples of shape \(5, 2\)"):
+        match(torch.ones(3), torch.ones(5, 2))
+    with pytest.raises(ValueError, match=r"got \(5, 1\) for samples of shape \(5, 2\)"):
+        match(torch.ones(5, 1), torch.ones(5, 2))
+
+
+@each_process_case
+def test_coefficients_are_positive_and_the_ratio_grows(case):
+    """No zero, no NaN, strictly monotone log-SNR at 10,000 times from 1e-7 to t_max."""
+    process, times = case.process, case.times(DENSE)
+    for values in (
+        process.mean_coef(times),
+        process.std(times),
+        process.diffusion(times),
+        process.std_rate(times),
+    ):
+        assert bool((values.isfinite() & (values > 0)).all())
+    assert bool(process.drift(times).isfinite().all())
+    log_snr = -2 * process.ratio(times).log()
+    assert bool((log_snr.diff() < 0).all())
+    assert bool((process.std(times).diff() > 0).all())
+    assert bool((process.mean_coef(times).diff() <= 0).all())
+
+
+@each_process_case
+def test_time_starts_at_the_data(case):
+    zero = f64(0.0)
+    assert case.process.mean_coef(zero).tolist() == [1.0]
+    assert case.process.std(zero).tolist() == [0.0]
+    assert case.process.ratio(zero).tolist() == [0.0]
+    assert case.process.time(zero).tolist() == [0.0]
+    assert bool(case.process.std_rate(zero).isfinite().all()) == case.std_rate_at_zero_is_finite
+
+
+@each_process_case
+def test_t_max_is_one_unless_no_data_are_left_there(case):
+    left = case.a(mpf(1))
+    if left > 0:
+        assert case.process.t_max == 1.0
+    else:
+        t = mpf(case.process.t_max)
+        assert abs(mp.sqrt(case.var(t)) / case.a(t) / RATIO_MAX - 1) < 1e-11
+
+
+@each_process
+def test_mean_and_variance_obey_their_equations(process):
+    """a' = f a and (s^2)' = 2 f s^2 + g^2, by automatic differentiation of the closed forms."""
+    t = torch.logspace(-7, 0, 1000, dtype=F64) * process.t_max
+    one = torch.ones_like(t)
+    f, g = process.drift(t), process.diffusion(t)
+    a, a_rate = torch.func.jvp(process.mean_coef, (t,), (one,))
+    var, var_rate = torch.func.jvp(lambda t: process.std(t) ** 2, (t,), (one,))
+    assert_close(a_rate, f * a, rtol=1e-13, atol=0)
+    assert_close(process.mean_rate(t), a_rate, rtol=1e-13, atol=0)
+    scale = (2 * f * var).abs() + g**2
+    assert float(((var_rate - (2 * f * var + g**2)) / scale).abs().max()) <= 1e-13
+
+
+@each_process_case
+def test_std_rate_is_the_derivative_of_std(case):
+    """s' = f s + g^2 / 2s, to 1e-13 of the terms: near t_max they cancel, in autograd's s' as well."""
+    process, t = case.process, case.times(1000)
+    _, rate = torch.func.jvp(process.std, (t,), (torch.ones_like(t),))
+    shrink, grow = process.drift(t) * process.std(t), process.diffusion(t) ** 2 / (2 * process.std(t))
+    scale = shrink.abs() + grow
+    assert float(((process.std_rate(t) - rate) / scale).abs().max()) <= 1e-13
+    assert float(((process.std_rate(t) - (shrink + grow)) / scale).abs().max()) <= 1e-13
+
+
+@each_process_case
+def test_integrating_drift_and_diffusion_gives_mean_and_variance(case):
+    """dm/dt = f m, dV/dt = 2 f V + g^2 by SciPy, to 1e-9 at 100 times: sees 1 % of beta, another schedule."""
+    process, times = case.process, case.times(100, start=1e-5).numpy()
+
+    def rates(t, state):
+        f, g = (float(part) for part in (process.drift(torch.tensor(t)), process.diffusion(torch.tensor(t))))
+        return [f * state[0], 2 * f * state[1] + g**2]
+
+    solution = solve_ivp(
+        rates,
+        (0, process.t_max),
+        [1, 0],
+        method="DOP853",
+        t_eval=times,
+        rtol=3e-14,
+        atol=1e-20,
+        first_step=1e-9,
+    )
+    assert solution.success
+    t = torch.from_numpy(times)
+    np.testing.assert_allclose(solution.y[0], process.mean_coef(t), rtol=1e-9, atol=0)
+    np.testing.assert_allclose(solution.y[1], process.std(t) ** 2, rtol=1e-9, atol=0)
+
+
+@each_process
+def test_time_is_the_inverse_of_ratio(process):
+    """Both ways round to 1e-12, over ratios from 1e-6 to the largest.
+
+    Near t = 1 of a process that stops at s/a = 1e4, neighbouring floats differ in ratio by more than that:
+    there t is exact to rounding and so the ratio is exact to the change that rounding t once makes.
+    """
+    largest = float(process.ratio(f64(process.t_max)))
+    ratios = torch.logspace(-6, np.log10(largest), 2000, dtype=F64).clamp(max=largest)
+    times = process.time(ratios)
+    assert bool((times.diff() > 0).all())
+    assert float(times[0]) > 0
+    assert float(times[-1]) <= process.t_max * (1 + 1e-15)
+    _, slope = torch.func.jvp(process.ratio, (times,), (torch.ones_like(times),))
+    rounding = torch.finfo(F64).eps * times * slope
+    assert bool(((process.ratio(times) - ratios).abs() <= 1e-12 * ratios + rounding).all())
+    assert_close(process.time(process.ratio(times)), times, rtol=1e-12, atol=0)
+
+
+@each_process_case
+def test_time_is_exact(case):
+    """The exact ratio, in 50 digits, at time(ratio) is the ratio up to rounding t a few times."""
+    process = case.process
+    largest = float(process.ratio(f64(process.t_max)))
+    ratios = torch.logspace(-6, np.log10(largest), 100, dtype=F64).clamp(max=largest)
+    for ratio, t in zip(ratios.tolist(), process.time(ratios).tolist(), strict=True):
+        exact = lambda t: mp.sqrt(case.var(t)) / case.a(t)
+        slope = mp.diff(exact, mpf(t), h=mpf(10) ** -20)
+        assert abs(mpf(ratio) - exact(mpf(t))) / slope <= max(1e-14, case.accuracy / 10) * t
+
+
+@pytest.mark.parametrize(
+    ("make", "value"),
+    [
+        (lambda: VP(beta_min=-1.0), "beta_min=-1.0"),
+        (lambda: VP(beta_min=0.0), "beta_min=0.0"),
+        (lambda: VP(beta_min=21.0), "beta_min=21.0"),
+        (lambda: VP(beta_max=float("inf")), "beta_max=inf"),
+        (lambda: VP(beta_min=float("nan")), "beta_min=nan"),
+        (lambda: VP(beta_max=float("nan")), "beta_max=nan"),
+        (lambda: VE(sigma_min=0.0), "sigma_min=0.0"),
+        (lambda: VE(sigma_min=-0.5), "sigma_min=-0.5"),
+        (lambda: VE(sigma_min=60.0), "sigma_min=60.0"),
+        (lambda: VE(sigma_min=2.0, sigma_max=2.0), "sigma_max=2.0"),
+        (lambda: VE(sigma_max=float("inf")), "sigma_max=inf"),
+        (lambda: VE(sigma_max=float("nan")), "sigma_max=nan"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_bad_parameter_is_named(make, value):
+    with pytest.raises(ValueError, match=value):
+        make()

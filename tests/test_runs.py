@@ -1,0 +1,215 @@
+"""The run folder: exact resume after SIGKILL, truthful loading, nothing half-made."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from scorefield import runs
+from scorefield.checkpoint import CheckpointError
+from scorefield.config import Config
+from scorefield.fitting import Learner
+from scorefield.transforms import TableTransform
+
+STEPS = 400
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "scorefield", *map(str, arguments)]
+
+
+def fit(out: Path, steps: int = STEPS) -> list[str]:
+    return command("fit", "moons", "--rows", 500, "--out", out, "--steps", steps, "--quiet")
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """The bytes of a run's last checkpoint and logs: weights, average, optimiser, generators, metrics, config, test."""
+    last = max((out / "checkpoints").iterdir(), key=lambda p: int(p.name))
+    files = [*last.iterdir(), out / "metrics.jsonl", out / "config.toml", out / "test.parquet"]
+    return {path.name: path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    subprocess.run(fit(out), check=True)
+    return out
+
+
+def sample(out: Path, file: Path) -> bytes:
+    subprocess.run(command("sample", out, "-n", 20, "--out", file, "--force", "--quiet"), check=True)
+    return file.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_ten_random_moments_ends_byte_identical(uninterrupted, tmp_path):
+    """SIGKILL at ten moments, some before the first checkpoint and some between later ones, then the same command."""
+    draw, landed = random.Random(4), 0
+    expected, samples = content(uninterrupted), sample(uninterrupted, tmp_path / "whole.csv")
+    for k in range(10):
+        out = tmp_path / f"killed-{k}"
+        wanted = draw.randrange(0, 18)  # kill once so many checkpoints' worth of steps are done, and a little later
+        process = subprocess.Popen(fit(out))
+        while process.poll() is None:
+            steps = [int(p.name) for p in (out / "checkpoints").glob("*") if p.name.isdecimal()]
+            if max(steps, default=0) >= wanted * (STEPS // 20) and (wanted or (out / "config.toml").exists()):
+                time.sleep(draw.random() * 0.15)
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        landed += process.wait() == -signal.SIGKILL
+        subprocess.run(fit(out), check=True)
+        assert content(out) == expected, k
+    assert landed >= 7, "most kills must hit a living process"
+    assert sample(out, tmp_path / "killed.csv") == samples
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_with_its_code_and_one_line(number, code, tmp_path, uninterrupted):
+    out = tmp_path / "run"
+    process = subprocess.Popen(fit(out), stderr=subprocess.PIPE, text=True)
+    while not list((out / "checkpoints").glob("[0-9]*")):
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert errors.count("\n") == 1
+    assert "same fit command continues" in errors
+    subprocess.run(fit(out), check=True)
+    assert content(out) == content(uninterrupted)
+
+
+def test_a_learner_stopped_and_restored_anywhere_is_the_same_to_the_bit():
+    """In one process: model, average, moments, generators and the running loss, at every step of the first twelve."""
+    config = Config(steps=60, batch_size=32, width=16, features=8)
+    data = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    whole = Learner(config, data[:90], data[90:])
+    reports = [report for report in whole.run() if report is not None]
+    for stop in range(1, 13):
+        first = Learner(config, data[:90], data[90:])
+        seen = []
+        for report in first.run():
+            seen += [report] if report is not None else []
+            if first.trainer.step == stop:
+                break
+        second = Learner(config, data[:90], data[90:])
+        second.load_state(first.state())
+        seen += [report for report in second.run() if report is not None]
+        assert seen == reports
+        for name, value in whole.state().items():
+            assert torch.equal(second.state()[name], value), name
+
+
+def make_run(folder: Path, steps: int = 4) -> runs.Run:
+    frame = pd.DataFrame(np.random.Generator(np.random.PCG64(0)).normal(size=(50, 2)), columns=["a", "b"])
+    transform = TableTransform.fit(frame)
+    config = Config(steps=steps, width=16, features=8, batch_size=16)
+    run = runs.create(folder, {"data": "x"}, {"digest": "d"}, config, transform, frame.iloc[:5])
+    z = transform.forward(frame)
+    for _ in runs.train(run, z[5:], z[:5], lambda step, notes: None):
+        pass
+    return run
+
+
+def test_a_run_reads_back_as_it_was_made(tmp_path):
+    made = make_run(tmp_path / "run")
+    assert runs.read(tmp_path / "run") == made
+    found = runs.load(tmp_path / "run")
+    assert found.run.transform == made.transform
+    assert found.notes == []
+    assert len(pd.read_parquet(tmp_path / "run" / "test.parquet")) == 5
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_a_finished_run_is_left_alone(tmp_path):
+    run = make_run(tmp_path / "run")
+    before = content(tmp_path / "run")
+    z = torch.zeros(3, 2, dtype=torch.float64)
+    assert list(runs.train(run, z, z, lambda step, notes: None)) == []
+    assert content(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("edit", ["digit", "text", "empty", "binary", "unknown", "missing"])
+def test_a_changed_config_is_never_a_wrong_model(tmp_path, edit):
+    make_run(tmp_path / "run")
+    path = tmp_path / "run" / "config.toml"
+    text = path.read_text()
+    changed = {
+        "digit": text.replace("width = 16", "width = 17"),
+        "text": text.replace("[settings]", "[settings"),
+        "empty": "",
+        "binary": "\x00\x01",
+        "unknown": text.replace("[settings]", "[settings]\nmagic = 1"),
+        "missing": text.replace("depth = 3\n", ""),
+    }[edit]
+    assert changed != text
+    path.write_text(changed)
+    with pytest.raises(CheckpointError, match=r"config\.toml"):
+        runs.load(tmp_path / "run")
+
+
+def test_a_changed_shift_is_noticed_although_it_is_well_formed(tmp_path):
+    make_run(tmp_path / "run")
+    path = tmp_path / "run" / "config.toml"
+    lines = path.read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("shift")) + 1
+    lines[at] = lines[at].replace("0.", "1.", 1)
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(CheckpointError, match=r"another config\.toml"):
+        runs.load(tmp_path / "run")
+
+
+def test_a_run_without_a_checkpoint_says_so(tmp_path):
+    run = make_run(tmp_path / "run")
+    for folder in (run.folder / "checkpoints").iterdir():
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    with pytest.raises(ValueError, match="no checkpoint yet; run the same fit command again"):
+        runs.load(tmp_path / "run")
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"is not a run: it has no config\.toml; make one with: scorefield fit"):
+        runs.load(tmp_path)
+
+
+def test_a_folder_with_other_things_in_it_is_refused_and_untouched(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match=r"it holds thesis\.txt"):
+        runs.prepare_folder(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_with_its_reason(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be used as a run folder: (File exists|Not a directory)"):
+        runs.prepare_folder(tmp_path / "file")
+
+
+def test_a_stale_temporary_folder_of_a_killed_save_is_removed(tmp_path):
+    run = make_run(tmp_path / "run", steps=3)
+    stale = run.folder / "checkpoints" / ".new-3"
+    stale.mkdir()
+    (stale / "model.safetensors").write_bytes(b"half")
+    fitted = runs.load(run.folder)
+    runs.save_final(run, fitted.model, fitted.score_ratio)
+    assert not list((run.folder / "checkpoints").glob(".new*"))
+
+
+def test_metrics_have_no_clock(tmp_path):
+    run = make_run(tmp_path / "run")
+    for line in (run.folder / "metrics.jsonl").read_text().splitlines():
+        assert set(json.loads(line)) == {"step", "train", "validation"}
+    assert os.path.getsize(run.folder / "timing.jsonl") > 0

@@ -1,0 +1,293 @@
+"""Laws of the samplers: exact orders by affine steps, exact discrete laws, prefixes, truthful failures."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from cases import DENSITIES, F64, PROCESS_CASES, each_process, f64, z_limit
+from scorefield import samplers, times
+from scorefield.densities import GaussianMixture
+from scorefield.model import Denoiser, ExactDenoiser
+from scorefield.process import VE, VP, Process, Straight
+from scorefield.samplers import SAMPLERS, ddim, euler_maruyama, heun, walk
+
+MEAN, STD = 0.7, 0.6
+"""The asymmetric Gaussian of the order tests: its score is linear, so a step is affine in the state and the noise."""
+
+each_sampler = pytest.mark.parametrize("name", list(SAMPLERS))
+USUAL = [VP(), VE(), Straight()]
+each_usual = pytest.mark.parametrize("process", USUAL, ids=lambda p: type(p).__name__)
+
+
+def gaussian_model(process: Process) -> ExactDenoiser:
+    return ExactDenoiser(GaussianMixture.gaussian(f64(MEAN), f64([STD**2])), process)
+
+
+def marginal(process: Process, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the noised Gaussian at t."""
+    a, s = process.mean_coef(t), process.std(t)
+    return a * MEAN, torch.hypot(a * STD, s)
+
+
+class Affine:
+    """A sampler's chain on the Gaussian, as exact numbers: x_k+1 = slope x_k + gain z + shift, read off three rows."""
+
+    def __init__(self, name: str, monkeypatch: pytest.MonkeyPatch, model: Denoiser) -> None:
+        self.model = model
+        monkeypatch.setattr(samplers, "normal_like", lambda x, generator=None: f64([0.0], [0.0], [1.0]))
+        self.sampler = SAMPLERS[name].make(None)
+
+    def __call__(self, t: Tensor, u: Tensor) -> tuple[float, float, float]:
+        (state,) = self.sampler(self.model, f64([0.0], [1.0], [0.0]), torch.stack([t, u]))
+        shift, slope, gain = state[:, 0].tolist()
+        return slope - shift, gain - shift, shift
+
+    def moments(self, grid: Tensor) -> tuple[float, float]:
+        """Mean and variance after walking a grid from the exact law at its start."""
+        mean, std = map(float, marginal(self.model.process, grid[0]))
+        variance = std**2
+        for t, u in zip(grid, grid[1:], strict=False):
+            slope, gain, shift = self(t, u)
+            mean, variance = slope * mean + shift, slope**2 * variance + gain**2
+        return mean, variance
+
+
+def smooth_grid(process: Process, steps: int) -> Tensor:
+    """Times from a ratio of 3 down to 0.15: a smooth family of grids on which orders show early."""
+    high, low = 3.0, 0.15
+    ratios = torch.linspace(high**0.5, low**0.5, steps + 1, dtype=F64) ** 2
+    return process.time(ratios)
+
+
+@each_sampler
+@each_usual
+def test_global_order_is_the_declared_one(name, process, monkeypatch):
+    """Errors of mean and variance against the exact law fall as N^-order, to within 0.1 at the last refinement."""
+    chain = Affine(name, monkeypatch, gaussian_model(process))
+    errors = []
+    for steps in (256, 512, 1024):
+        grid = smooth_grid(process, steps)
+        mean, std = map(float, marginal(process, grid[-1]))
+        found = chain.moments(grid)
+        errors.append((abs(found[0] - mean), abs(found[1] - std**2)))
+    for coarse, fine, finest in zip(*errors, strict=True):
+        assert finest < 0.02
+        if finest < 1e-13:  # a process may make a scheme exact for this moment: nothing is left to fall
+            continue
+        orders = math.log2(coarse / fine), math.log2(fine / finest)
+        assert orders == pytest.approx([SAMPLERS[name].weak_order] * 2, abs=0.1), errors
+
+
+@pytest.mark.parametrize("name", [name for name, row in SAMPLERS.items() if not row.stochastic])
+@each_usual
+def test_local_order_on_single_steps_is_one_more(name, process, monkeypatch):
+    """One deterministic step of size h, anywhere, is off the exact flow of the Gaussian by h^(order + 1)."""
+    chain = Affine(name, monkeypatch, gaussian_model(process))
+    for ratio in (2.0, 0.9, 0.31):
+        t, errors = process.time(f64(ratio)[0]), []
+        for h in (0.02, 0.01, 0.005):
+            u = process.time(f64(ratio * (1 - h))[0])
+            (m, d), (n, e) = marginal(process, t), marginal(process, u)
+            slope, _, shift = chain(t, u)
+            exact = lambda x, m=m, d=d, n=n, e=e: n + e * (x - m) / d
+            errors.append(max(abs(slope * x + shift - float(exact(x))) for x in (-2.0, 0.0, 3.0)))
+        orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+        assert orders == pytest.approx([SAMPLERS[name].strong_order + 1] * 2, abs=0.12), (ratio, errors)
+
+
+@each_usual
+def test_euler_maruyama_has_strong_order_one(process, monkeypatch):
+    """On one Brownian path the error falls as 1/N: exactly computed as a sum over the path's independent increments."""
+    model, fine = gaussian_model(process), 2048
+    chain = Affine("euler_maruyama", monkeypatch, model)
+    start, stop = process.time(f64(3.0, 0.15))
+    points = torch.linspace(float(start), float(stop), fine + 1, dtype=F64)
+
+    def responses(steps: int) -> Tensor:
+        """How the end state answers to a unit of each fine increment of the path."""
+        grid, per = points[:: fine // steps], fine // steps
+        answers = torch.zeros(fine, dtype=F64)
+        for k, (t, u) in enumerate(zip(grid, grid[1:], strict=False)):
+            slope, gain, _ = chain(t, u)
+            answers *= slope
+            answers[k * per : (k + 1) * per] = gain / float((t - u).sqrt())
+        return answers
+
+    truth, width = responses(fine), float((start - stop) / fine)
+    errors = [float(((responses(n) - truth).square().sum() * width).sqrt()) for n in (32, 64, 128)]
+    orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    assert orders == pytest.approx([SAMPLERS["euler_maruyama"].strong_order] * 2, abs=0.15), errors
+
+
+@each_usual
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_ddim_with_exact_clean_part_has_the_exact_joint_law(process, eta, monkeypatch):
+    """For point-mass data the law of x_u is right for every eta, and for eta 1 so is its joint law with x_t."""
+    point = GaussianMixture.gaussian(f64(MEAN), f64([0.0]))
+    model = ExactDenoiser(point, process)
+    monkeypatch.setitem(
+        SAMPLERS, "tested", samplers.SamplerRow(lambda generator: walk(ddim(eta)), 1, None, 1, eta > 0)
+    )
+    chain = Affine("tested", monkeypatch, model)
+    for high, low in ((2.0, 1.5), (0.5, 0.05), (30.0, 0.2)):
+        t, u = process.time(f64(high, low))
+        (a, s), (b, r) = ((float(process.mean_coef(w)), float(process.std(w))) for w in (t, u))
+        slope, gain, shift = chain(t, u)
+        assert slope * a * MEAN + shift == pytest.approx(b * MEAN, abs=1e-12)
+        assert slope**2 * s**2 + gain**2 == pytest.approx(r**2, rel=1e-12)
+        if eta == 1.0:  # x_t = (a / b) x_u + independent noise, so Cov(x_t, x_u) = (a / b) r^2
+            assert slope * s**2 == pytest.approx(a / b * r**2, rel=1e-10)
+
+
+@each_usual
+def test_euler_maruyama_noise_has_the_variance_of_the_sde(process, monkeypatch):
+    """The gain squared is g^2 h, and eta scales it: a wrong factor would still converge to a wrong law slowly."""
+    model = gaussian_model(process)
+    t, u = process.time(f64(1.0, 0.95))
+    for eta in (0.3, 1.0):
+        row = samplers.SamplerRow(lambda generator, eta=eta: walk(euler_maruyama(eta)), 1, 1, 1, True)
+        monkeypatch.setitem(SAMPLERS, "tested", row)
+        _, gain, _ = Affine("tested", monkeypatch, model)(t, u)
+        assert gain**2 == pytest.approx(float(eta**2 * process.diffusion(t) ** 2 * (t - u)), rel=1e-12)
+
+
+def test_heun_on_a_mixture_has_order_two():
+    """Against its own fine limit on a skewed mixture; 0.25 allows for the mixture's higher derivatives."""
+    model = ExactDenoiser(DENSITIES["mixture-2d"], VP())
+    x = model.prior().sample(200, Generator().manual_seed(1))
+
+    def end(steps: int) -> Tensor:
+        *_, last = walk(heun)(model, x, times.grid(model.process, steps, power=7.0, ratio_min=0.05))
+        return last
+
+    truth = end(1024)
+    errors = [float((end(n) - truth).square().mean().sqrt()) for n in (64, 128, 256)]
+    orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    assert orders == pytest.approx([2, 2], abs=0.25), errors
+
+
+@each_sampler
+@each_process
+def test_samples_have_the_moments_of_the_target(name, process):
+    """Mean and covariance on a skewed 2-D mixture, 4,096 samples. False-alarm rate 1e-6 in all, plus a bias of 0.06.
+
+    The bias allowance covers 200 steps of first-order schemes and the prior of the narrow process; orders are tested
+    exactly above.
+    """
+    target = DENSITIES["gauss-2d"]
+    model, n = ExactDenoiser(target, process), 4096
+    x = samplers.sample(
+        model, n, sampler=name, times=times.grid(process, 200), generator=Generator().manual_seed(5)
+    )
+    sd = target.covariance.diagonal().sqrt()
+    z = (x - target.mean) / sd
+    limit = z_limit(5 * len(SAMPLERS) * len(PROCESS_CASES))
+    assert z.mean(0).abs().max() < limit / math.sqrt(n) + 0.06
+    correlation = target.covariance / torch.outer(sd, sd)
+    assert (z.mT @ z / n - correlation).abs().max() < limit * math.sqrt(2 / n) + 0.06
+
+
+@each_sampler
+def test_a_shorter_sample_is_a_prefix_of_a_longer_one(name):
+    """To the bit, across the edge of a block, with float32 as users have it."""
+    density = GaussianMixture.gaussian(torch.tensor([0.5]), torch.tensor([[0.3]]))
+    model, path = ExactDenoiser(density, VP()), times.grid(VP(), 5)
+    draw = lambda n: samplers.sample(model, n, sampler=name, times=path, generator=Generator().manual_seed(3))
+    long = draw(samplers.BLOCK + 77)
+    assert long.shape == (samplers.BLOCK + 77, 1)
+    for n in (0, 1, 10, samplers.BLOCK, samplers.BLOCK + 1):
+        assert torch.equal(draw(n), long[:n])
+    assert len(long.unique()) == len(long), "blocks or rows repeat their noise"
+
+
+@each_sampler
+def test_different_seeds_give_different_samples_and_the_global_generator_is_not_used(name):
+    model = gaussian_model(VP())
+    draw = lambda seed: samplers.sample(model, 5, sampler=name, generator=Generator().manual_seed(seed))
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert torch.equal(draw(1), draw(1))
+    assert not torch.equal(draw(1), draw(2))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_last_jump_leaves_no_noise():
+    """Point-mass data come back exactly, although the walk ends at noise ratio 1e-3."""
+    model = ExactDenoiser(GaussianMixture.gaussian(f64(1.5, -2.0), torch.zeros(2, 2, dtype=F64)), VP())
+    x = samplers.sample(model, 50, sampler="ancestral", generator=Generator().manual_seed(0))
+    assert (x - f64(1.5, -2.0)).abs().max() < 1e-9
+
+
+def test_a_trajectory_is_a_list_and_stopping_is_break():
+    model, grid = gaussian_model(VP()), times.grid(VP(), 6)
+    x = torch.zeros(3, 1, dtype=F64)
+    path = list(walk(heun)(model, x, grid))
+    assert len(path) == 6
+    asked: list[float] = []
+    spy = lambda model, x, t, u: asked.append(float(u)) or heun(model, x, t, u)
+    for state, expected in zip(walk(spy)(model, x, grid), path, strict=False):
+        assert torch.equal(state, expected)
+        if len(asked) == 2:
+            break
+    assert asked == grid[1:3].tolist()
+
+
+def test_walking_in_two_parts_is_walking_at_once():
+    """A start at any time is as good as one at t_max: nothing in a step looks at where the walk began."""
+    model, grid = gaussian_model(VE()), times.grid(VE(), 9)
+    x = torch.randn(4, 1, dtype=F64, generator=Generator().manual_seed(0))
+    *_, middle = walk(heun)(model, x, grid[:5])
+    *_, end = walk(heun)(model, middle, grid[4:])
+    assert torch.equal(end, list(walk(heun)(model, x, grid))[-1])
+
+
+def test_no_gradient_is_kept_and_the_callers_mode_is_untouched():
+    model = gaussian_model(VP())
+    x = torch.zeros(2, 1, dtype=F64, requires_grad=True)
+    for state in walk(heun)(model, x, times.grid(VP(), 3)):
+        assert not state.requires_grad
+        assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("grid", [[0.1, 0.9], [0.5, 0.5], [0.9, 0.2, 0.4]])
+def test_times_that_do_not_decrease_are_refused(grid):
+    with pytest.raises(ValueError, match=r"sampling times must decrease; got \[0\.\d"):
+        list(walk(heun)(gaussian_model(VP()), torch.zeros(1, 1, dtype=F64), torch.tensor(grid, dtype=F64)))
+
+
+def test_a_state_that_is_not_finite_names_step_time_and_sample():
+    def bad(model: Denoiser, x: Tensor, t: Tensor, u: Tensor) -> Tensor:
+        x = x.clone()
+        x[2] = math.nan if float(u) < 0.5 else 0.0
+        return x
+
+    with pytest.raises(RuntimeError, match=r"sample 2 is not finite after step 3, at t=0\.4"):
+        list(walk(bad)(gaussian_model(VP()), torch.zeros(4, 1, dtype=F64), f64(0.9, 0.7, 0.5, 0.4)))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: samplers.sample(model, -1), "must not be negative; got -1"),
+        (lambda model: samplers.sample(model, 5, sampler="magic"), "sampler must be one of .*'heun'.*; got 'magic'"),
+    ],
+)
+def test_bad_arguments_are_named(call: Callable, message):
+    with pytest.raises(ValueError, match=message):
+        call(gaussian_model(VP()))
+
+
+@each_sampler
+@each_process
+def test_extreme_numbers_of_steps_are_finite(name, process):
+    """1, 2, 3 and 999 steps, 0, 1 and 3 rows, d = 1 and 16: nothing but finite numbers of the right shape."""
+    for density in (DENSITIES["gauss-1d"], DENSITIES["gauss-16d"]):
+        model = ExactDenoiser(density, process)
+        for steps in (1, 2, 3, 999) if density.dim == 1 else (1, 11):
+            for x in (model.prior().sample(n, Generator().manual_seed(n)) for n in (1, 3)):
+                *_, end = SAMPLERS[name].make(Generator().manual_seed(0))(model, x, times.grid(process, steps))
+                assert end.shape == x.shape
+                assert end.isfinite().all()

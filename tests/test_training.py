@@ -1,0 +1,189 @@
+"""Training: the loop learns a known score, the average is an average, a bad loss stops it."""
+
+import math
+
+import pytest
+import torch
+from torch import Generator
+
+from cases import f64, learned
+from scorefield.config import Config
+from scorefield.densities import GaussianMixture
+from scorefield.fitting import Learner, data_score, moments, score_ratio, steps_within
+from scorefield.model import ExactDenoiser
+from scorefield.process import VP
+from scorefield.training import AVERAGE, WARM_UP, Trainer, batches, relative_loss
+
+
+def quadratic(trainer: Trainer):
+    """A loss that is the squared distance of all weights from 1."""
+    return lambda: sum((p - 1).square().sum() for p in trainer.model.parameters())
+
+
+def test_the_generator_reports_each_step_once_and_resumes_where_it_stopped():
+    trainer = Trainer(learned(VP(), "v", 2), steps=7)
+    seen = []
+    for progress in trainer.run(quadratic(trainer)):
+        seen.append(progress.step)
+        if progress.step == 3:
+            break
+    seen += [progress.step for progress in trainer.run(quadratic(trainer))]
+    assert seen == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_the_loss_falls_and_the_report_is_the_loss_before_the_step():
+    trainer = Trainer(learned(VP(), "v", 2), steps=300, learning_rate=0.05)
+    first = float(quadratic(trainer)())
+    losses = [progress.loss for progress in trainer.run(quadratic(trainer))]
+    assert losses[0] == first
+    assert losses[-1] < 1e-3 * first
+
+
+def test_the_average_is_the_recursion_that_it_states():
+    """avg_k = d avg_k-1 + (1 - d) w_k with d = min(AVERAGE, k / (k + 10)), from the first weights after a step."""
+    trainer = Trainer(learned(VP(), "v", 1), steps=30, learning_rate=0.05)
+    expected = None
+    for progress in trainer.run(quadratic(trainer)):
+        weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+        count = progress.step - 1
+        decay = min(AVERAGE, count / (count + 10)) if expected is not None else 0.0
+        expected = weights if expected is None else decay * expected + (1 - decay) * weights
+        found = torch.cat([p.flatten() for p in trainer.average.module.parameters()])
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_the_learning_rate_rises_and_falls_to_zero():
+    trainer = Trainer(learned(VP(), "v", 1), steps=400, learning_rate=2.0)
+    rates = []
+    for _ in trainer.run(quadratic(trainer)):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(2.0 / WARM_UP)
+    assert max(rates) == pytest.approx(rates[WARM_UP - 1])
+    assert rates[200] == pytest.approx(2.0 * (1 + math.cos(math.pi / 2)) / 2)
+    assert rates[-1] < 1e-3
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_with_the_step(bad):
+    trainer = Trainer(learned(VP(), "v", 1), steps=10)
+    good = quadratic(trainer)
+    calls = iter(range(100))
+    loss = lambda: good() * (bad if next(calls) == 4 else 1.0)
+    with pytest.raises(RuntimeError, match=rf"the loss became {bad} at step 5; lower the learning rate"):
+        list(trainer.run(loss))
+    assert all(p.isfinite().all() for p in trainer.average.module.parameters())
+
+
+def test_a_state_of_another_network_is_refused():
+    class Other(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.extra = torch.nn.Parameter(torch.zeros(1))
+
+    state = Trainer(learned(VP(), "v", 1, net=Other()), steps=3).state()
+    with pytest.raises(ValueError, match="another network"):
+        Trainer(learned(VP(), "v", 1), steps=3).load_state(state)
+
+
+def test_batches_draw_rows_evenly():
+    """Each of 10 rows in a tenth of 20,000 draws: chi-square below its 1e-6 quantile for 9 degrees of freedom, 45."""
+    data = torch.arange(10.0)[:, None]
+    stream = batches(data, 1000, Generator().manual_seed(0))
+    counts = torch.cat([next(stream) for _ in range(20)]).long().flatten().bincount(minlength=10)
+    assert float(((counts - 2000.0) ** 2 / 2000).sum()) < 45
+
+
+def test_the_trivial_model_is_at_one_and_the_truth_below():
+    config = Config(steps=1)
+    mixture = GaussianMixture.isotropic(f64(1.0, 1.0), f64([-1.0], [1.0]), 0.1)
+    x = mixture.sample(2000, Generator().manual_seed(0)).float()
+    model = config.model(*moments(x))
+    loss = lambda m: float(config.loss(m)(x, Generator().manual_seed(0)).detach())
+    assert relative_loss(loss, model) == pytest.approx(1, abs=1e-6)  # a new model answers zero
+
+
+@pytest.mark.parametrize("process", ["vp", "ve", "straight"])
+def test_it_learns_the_score_of_a_mixture(process):
+    """After 400 steps on 5,000 points the held-out loss has closed most of the gap between trivial and exact.
+
+    The exact model's loss on the same frozen noise is the floor; at most a tenth of the gap is left.
+    """
+    config = Config(steps=400, process=process, width=64, features=32, batch_size=256)
+    mixture = GaussianMixture.isotropic(f64(0.7, 0.3), f64([-0.6, 0.2], [1.4, -0.5]), 0.15)
+    x = mixture.sample(6000, Generator().manual_seed(0))
+    x = (x - x.mean(0)) / x.std(0)
+    learner = Learner(config, x[:5000], x[5000:])
+    *_, last = (report for report in learner.run() if report is not None)
+    oracle = ExactDenoiser(mixture_of(x), learner.model.process)
+    floor = exact_loss(config, learner, oracle)
+    assert floor < last.validation
+    assert (last.validation - floor) / (1 - floor) < 0.1
+
+
+def mixture_of(x: torch.Tensor) -> GaussianMixture:
+    """The density of standardised points by their two clusters: exact enough for a floor."""
+    right = x[:, 0] > 0.5
+    parts = [x[right], x[~right]]
+    weights = torch.tensor([len(p) / len(x) for p in parts], dtype=torch.float64)
+    means = torch.stack([p.mean(0) for p in parts])
+    return GaussianMixture(weights, means, torch.stack([torch.cov(p.T) for p in parts]))
+
+
+def exact_loss(config: Config, learner: Learner, oracle: ExactDenoiser) -> float:
+    """The relative validation loss of the oracle, read in what the model predicts."""
+    model = learner.result
+    oracle.coefficients = model.coefficients
+
+    def predict(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        clean, noise = oracle.decompose(x.double(), t)
+        p, q = (c[:, None] for c in model.coefficients(t))
+        return (p * clean + q * noise).to(x)
+
+    oracle.predict = predict
+    return learner._validate(oracle) / learner.trivial
+
+
+def test_the_score_ratio_is_where_the_error_is_smallest():
+    """For an exact model the smallest ratio is best; for one whose error is constant in the noise, a larger one."""
+    mixture = GaussianMixture.isotropic(f64(0.5, 0.5), f64([-1.0, 0.0], [1.0, 0.3]), 0.2)
+    x = mixture.sample(400, Generator().manual_seed(0))
+    exact = ExactDenoiser(mixture, VP())
+    assert score_ratio(exact, x, seed=0) < 0.02
+
+    class Blurred(ExactDenoiser):
+        def decompose(self, x, t):
+            clean, noise = super().decompose(x, t)
+            return clean, noise + 0.1 * torch.sin(9 * x.flip(1))
+
+    blurred = Blurred(mixture, VP())
+    ratio = score_ratio(blurred, x, seed=0)
+    error = lambda r: float((data_score(blurred, x, r) - mixture.score(x)).square().sum(1).mean())
+    assert error(ratio) < 1.5 * min(error(r) for r in torch.logspace(-3, 0, 16).tolist())
+    assert error(ratio) < 0.1 * error(1e-3)
+
+
+def test_data_score_is_the_score_of_the_smoothed_data():
+    mixture = GaussianMixture.isotropic(f64(0.5, 0.5), f64([-1.0], [1.0]), 0.2)
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    for process in (VP(),):
+        found = data_score(ExactDenoiser(mixture, process), x, 0.1)
+        assert (found - mixture.noised(1.0, 0.1).score(x)).abs().max() < 1e-9
+
+
+def test_a_budget_is_turned_into_steps_and_leaves_no_trace():
+    config, x = Config(steps=1, width=16, features=8), torch.randn(300, 2, generator=Generator().manual_seed(0))
+    few, many = (steps_within(config, x, x[:50], seconds) for seconds in (0.5, 2.0))
+    assert 1 <= few < many
+    before = Learner(config, x, x[:50]).state()
+    after = Learner(config, x, x[:50]).state()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_moments_are_numpys():
+    x = torch.randn(50, 3, generator=Generator().manual_seed(0))
+    mean, covariance = moments(x)
+    torch.testing.assert_close(mean, x.mean(0))
+    torch.testing.assert_close(covariance, torch.cov(x.T))
+    assert (moments(x[:1])[1] == 0).all()
+
+
