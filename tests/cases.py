@@ -56,9 +56,7 @@ class ProcessCase:
 
     def times(self, n: int, start: float = 1e-7) -> Tensor:
         """n log-spaced times from start to t_max, both ends exact."""
-        times = torch.logspace(
-            *torch.tensor([start, self.process.t_max], dtype=F64).log10().tolist(), n, dtype=F64
-        )
+        times = torch.logspace(*torch.tensor([start, self.process.t_max], dtype=F64).log10().tolist(), n, dtype=F64)
         times[0], times[-1] = start, self.process.t_max
         return times
 
@@ -125,9 +123,7 @@ DENSITIES: dict[str, GaussianMixture] = {
     "gauss-2d": GaussianMixture.gaussian(f64(0.7, -1.2), f64([1.5, 0.6], [0.6, 0.4])),
     "gauss-3d": _gaussian(3),
     "gauss-16d": _gaussian(16),
-    "mixture-1d": GaussianMixture(
-        f64(0.5, 0.35, 0.15), f64([-1.0], [0.8], [2.5]), f64([[0.09]], [[0.5]], [[0.02]])
-    ),
+    "mixture-1d": GaussianMixture(f64(0.5, 0.35, 0.15), f64([-1.0], [0.8], [2.5]), f64([[0.09]], [[0.5]], [[0.02]])),
     "mixture-2d": GaussianMixture(
         f64(3.0, 1.0, 0.5),
         f64([-1.0, 0.5], [1.5, 1.0], [0.3, -2.0]),
@@ -175,8 +171,7 @@ def lattice(density: GaussianMixture, fineness: float = 2.0) -> tuple[Tensor, fl
     values = torch.linalg.eigvalsh(density.covariances)
     step, margin = float(values.min().sqrt()) / fineness, 10 * float(values.max().sqrt())
     axes = [
-        torch.arange(float(m.min()) - margin, float(m.max()) + margin, step, dtype=F64)
-        for m in density.means.unbind(1)
+        torch.arange(float(m.min()) - margin, float(m.max()) + margin, step, dtype=F64) for m in density.means.unbind(1)
     ]
     return torch.cartesian_prod(*axes).reshape(-1, density.dim), step**density.dim
 
@@ -213,9 +208,7 @@ class Zero(nn.Module):
         return torch.zeros_like(z)
 
 
-def learned(
-    process: Process, predicts: str, dim: int, *, data_std: float = 1.0, seed: int = 0, net=None
-) -> ScoreModel:
+def learned(process: Process, predicts: str, dim: int, *, data_std: float = 1.0, seed: int = 0, net=None) -> ScoreModel:
     """A ScoreModel with random weights, float64."""
     net = Wavy(dim, seed) if net is None else net
     mean, covariance = torch.zeros(dim, dtype=F64), data_std**2 * torch.eye(dim, dtype=F64)

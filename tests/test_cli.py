@@ -107,14 +107,22 @@ def test_points_are_taken_by_name_in_any_order(table, fitted, tmp_path, run_main
     frame.assign(extra=1.0)[["smoker", "extra", "age", "height"]].to_csv(tmp_path / "mixed.csv", index=False)
     frame.to_csv(tmp_path / "plain.csv", index=False)
     for name in ("mixed", "plain"):
-        assert run_main("logprob", fitted, tmp_path / f"{name}.csv", "-o", tmp_path / f"{name}.parquet", "--quiet")[0] == 0
+        assert (
+            run_main("logprob", fitted, tmp_path / f"{name}.csv", "-o", tmp_path / f"{name}.parquet", "--quiet")[0] == 0
+        )
     assert (tmp_path / "mixed.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
 
 
 def test_evaluate_as_json_is_one_object_and_nothing_else(fitted):
     done = scorefield("evaluate", fitted, "--json", "--quiet")
     found = json.loads(done.stdout)
-    assert set(found) >= {"log_likelihood", "gaussian_log_likelihood", "sliced_wasserstein", "energy_distance", "copying"}
+    assert set(found) >= {
+        "log_likelihood",
+        "gaussian_log_likelihood",
+        "sliced_wasserstein",
+        "energy_distance",
+        "copying",
+    }
     assert found["rows"] == 30
     assert set(found["copying"]) == {"model", "real"}
     assert found["notes"] == []
@@ -152,7 +160,9 @@ def test_data_lists_and_writes(tmp_path, run_main):
     code, out, _ = run_main("data")
     assert code == 0
     names = [line.split()[0] for line in out.splitlines()]
-    assert {"swissroll", "moons", "circles", "checkerboard", "8gaussians", "rings", "pinwheel", "2spirals"} <= set(names)
+    assert {"swissroll", "moons", "circles", "checkerboard", "8gaussians", "rings", "pinwheel", "2spirals"} <= set(
+        names
+    )
     assert "digits-table" in names
     for name in names:
         assert run_main("data", name, "-n", 20, "-o", tmp_path / f"{name}.csv", "--quiet") == (0, "", "")
@@ -162,7 +172,13 @@ def test_data_lists_and_writes(tmp_path, run_main):
 def test_fit_says_what_it_chose_and_why(table, tmp_path, run_main):
     code, _, err = run_main("fit", table, "--out", tmp_path / "run", "--steps", 30)
     assert code == 0
-    for fragment in ("300 rows of 3 columns", "240 to train, 30 to validate, 30 to test", "30 steps", "as asked", "step "):
+    for fragment in (
+        "300 rows of 3 columns",
+        "240 to train, 30 to validate, 30 to test",
+        "30 steps",
+        "as asked",
+        "step ",
+    ):
         assert fragment in err
     assert "validation" in err
 
@@ -322,7 +338,9 @@ def test_a_failed_run_exits_1(fitted, tmp_path, run_main, monkeypatch):
 
 
 def test_help_names_every_choice_and_has_a_line_for_every_option():
-    text = re.sub(r"[\s\u2500-\u257f]+", " ", scorefield("fit", "--help").stdout + scorefield("sample", "--help").stdout)
+    text = re.sub(
+        r"[\s\u2500-\u257f]+", " ", scorefield("fit", "--help").stdout + scorefield("sample", "--help").stdout
+    )
     for name in [*PROCESSES, *PREDICTIONS, *OBJECTIVES, *SAMPLERS]:
         assert re.search(rf"\b{name}\b", text), name
     for name in cli.COMMANDS:

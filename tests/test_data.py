@@ -206,16 +206,28 @@ READ = {
     "one number": ("a.csv", b"7\n", ["x1"], [np.array([7])]),
     "one column": ("a.csv", b"x\n1\n2\n", "x", [np.array([1, 2])]),
     "booleans": ("a.csv", b"b\nTrue\nfalse\nTRUE\n", "b", [np.array([True, False, True])]),
-    "largest integers": ("a.csv", b"x\n9223372036854775807\n-9223372036854775808\n", "x",
-                         [np.array([2**63 - 1, -(2**63)])]),
+    "largest integers": (
+        "a.csv",
+        b"x\n9223372036854775807\n-9223372036854775808\n",
+        "x",
+        [np.array([2**63 - 1, -(2**63)])],
+    ),
     "integers past 2^53": ("a.csv", b"x\n9007199254740993\n1\n", "x", [np.array([2**53 + 1, 1])]),
     "largest floats": ("a.csv", b"x\n1e150\n-1e150\n", "x", [np.array([1e150, -1e150])]),
     "smallest floats": ("a.csv", b"x\n1e-300\n5e-324\n", "x", [np.array([1e-300, 5e-324])]),
     "equal rows": ("a.csv", b"x,y\n1,2\n1,2\n", "xy", [np.array([1, 1]), np.array([2, 2])]),
-    "float late in a column": ("a.csv", ("x\n" + "1\n" * 5000 + "1.5\n").encode(), "x",
-                               [np.append(np.ones(5000), 1.5)]),
-    "ten thousand columns": ("a.csv", b",".join([b"1"] * 10_000), [f"x{i}" for i in range(1, 10_001)],
-                             [np.array([1])] * 10_000),
+    "float late in a column": (
+        "a.csv",
+        ("x\n" + "1\n" * 5000 + "1.5\n").encode(),
+        "x",
+        [np.append(np.ones(5000), 1.5)],
+    ),
+    "ten thousand columns": (
+        "a.csv",
+        b",".join([b"1"] * 10_000),
+        [f"x{i}" for i in range(1, 10_001)],
+        [np.array([1])] * 10_000,
+    ),
     "npy": ("a.npy", npy(np.array(X)), ["x1", "x2"], list(np.array(X).T)),
     "1-d npy": ("a.npy", npy(np.array([1.0, 2.0])), ["x1"], [np.array([1.0, 2.0])]),
     "npy in version 2": ("a.npy", lying((1, 2), version=2), ["x1", "x2"], [np.zeros(1), np.zeros(1)]),
@@ -229,12 +241,24 @@ READ = {
     "npz, one array": ("a.npz", npz(points=np.array(X)), ["x1", "x2"], list(np.array(X).T)),
     "npz, X of several": ("a.npz", npz(y=np.ones(2), X=np.array(X)), ["x1", "x2"], list(np.array(X).T)),
     "npz, compressed": ("a.npz", npz(True, X=BIG), ["x1", "x2", "x3"], list(BIG.T)),
-    "parquet": ("a.parquet", parquet([1, 2], [0.5, 1.5], [True, False]), ["c0", "c1", "c2"],
-                [np.array([1, 2]), np.array([0.5, 1.5]), np.array([True, False])]),
-    "parquet, float16": ("a.parquet", parquet(np.array([1.5], "f2"), np.array([3], "u1")), ["c0", "c1"],
-                         [np.array([1.5], "f2"), np.array([3], "u1")]),
-    "parquet, dots in names": ("a.parquet", parquet([1], [2], names=["a", "a.b"]), ["a", "a.b"],
-                               [np.array([1]), np.array([2])]),
+    "parquet": (
+        "a.parquet",
+        parquet([1, 2], [0.5, 1.5], [True, False]),
+        ["c0", "c1", "c2"],
+        [np.array([1, 2]), np.array([0.5, 1.5]), np.array([True, False])],
+    ),
+    "parquet, float16": (
+        "a.parquet",
+        parquet(np.array([1.5], "f2"), np.array([3], "u1")),
+        ["c0", "c1"],
+        [np.array([1.5], "f2"), np.array([3], "u1")],
+    ),
+    "parquet, dots in names": (
+        "a.parquet",
+        parquet([1], [2], names=["a", "a.b"]),
+        ["a", "a.b"],
+        [np.array([1]), np.array([2])],
+    ),
 }
 
 
@@ -409,14 +433,16 @@ def test_damage_is_read_as_finite_numbers_or_refused(name, tmp_path):
 def table(n, seed=0):
     """All kinds of columns, with floats over the whole range that a table may have."""
     draw = np.random.default_rng(seed)
-    return pd.DataFrame({
-        "x": draw.normal(size=n) * 10.0 ** draw.integers(-300, 149, n),
-        "single": draw.normal(size=n).astype("f4"),
-        "half": draw.normal(size=n).astype("f2"),
-        "n": draw.integers(-(2**63), 2**63, n),
-        "small": draw.integers(0, 200, n).astype("u1"),
-        "yes": draw.random(n) < 0.5,
-    })
+    return pd.DataFrame(
+        {
+            "x": draw.normal(size=n) * 10.0 ** draw.integers(-300, 149, n),
+            "single": draw.normal(size=n).astype("f4"),
+            "half": draw.normal(size=n).astype("f2"),
+            "n": draw.integers(-(2**63), 2**63, n),
+            "small": draw.integers(0, 200, n).astype("u1"),
+            "yes": draw.random(n) < 0.5,
+        }
+    )
 
 
 def cut(frame, sizes):
@@ -470,9 +496,16 @@ def test_numpy_and_pandas_read_what_is_written(tmp_path):
     assert pd.read_csv(tmp_path / "a.tsv", sep="\t").equals(frame.astype(float))
 
 
-@pytest.mark.parametrize(("types", "common"), [
-    (["f4", "f4"], "f4"), (["i4", "i2"], "i4"), (["?", "?"], "?"), (["?", "f4"], "f4"), (["i8", "f4"], "f8"),
-])
+@pytest.mark.parametrize(
+    ("types", "common"),
+    [
+        (["f4", "f4"], "f4"),
+        (["i4", "i2"], "i4"),
+        (["?", "?"], "?"),
+        (["?", "f4"], "f4"),
+        (["i8", "f4"], "f8"),
+    ],
+)
 def test_an_array_has_the_common_type(types, common, tmp_path):
     frame = pd.DataFrame({f"c{i}": np.arange(3).astype(kind) for i, kind in enumerate(types)})
     write_blocks(tmp_path / "a.npy", [frame], force=False)
@@ -489,7 +522,7 @@ def test_text_is_plain_and_holds_no_formula(tmp_path):
     assert header == "'=1+1,'+a,'-b,'@c,'\td,e,f=,\"g,h\",\"i\"\"j\",'k"
     assert row == "1,-2.5,True,0.1,1e-300,-7,1e+22,0,5e-324,False"
     write_blocks(tmp_path / "b.tsv", [frame[["e", "-b"]].set_axis(["\re", "f"], axis=1)], force=False)
-    assert (tmp_path / "b.tsv").read_bytes() == b"\"'\re\"\t\"f\"\n-7\tTrue\n"
+    assert (tmp_path / "b.tsv").read_bytes() == b'"\'\re"\t"f"\n-7\tTrue\n'
 
 
 def test_a_written_table_keeps_the_usual_permissions(tmp_path):
@@ -505,8 +538,11 @@ def interrupted(frame):
 
 BAD_BLOCKS = {
     "nan": (lambda f: [f, f.assign(x=np.nan)], ValueError, r"row 31, column 'x': .* finite .*got nan"),
-    "inf": (lambda f: [f, f.assign(half=np.where(f.index == 4, np.inf, 1).astype("f2"))], ValueError,
-            r"row 35, column 'half': expected a finite .*got inf"),
+    "inf": (
+        lambda f: [f, f.assign(half=np.where(f.index == 4, np.inf, 1).astype("f2"))],
+        ValueError,
+        r"row 35, column 'half': expected a finite .*got inf",
+    ),
     "other columns": (lambda f: [f, f.rename(columns={"x": "z"})], ValueError, "columns and types"),
     "other order": (lambda f: [f, f[f.columns[::-1]]], ValueError, "columns and types"),
     "other types": (lambda f: [f, f.astype({"small": float})], ValueError, "columns and types"),
@@ -576,8 +612,13 @@ def test_an_output_is_checked_before_any_work(tmp_path):
     (tmp_path / "old.csv").write_text("before")
     (tmp_path / "folder.csv").mkdir()
     cases = {
-        "old.csv": "--force", "folder.csv": "a folder", "none/a.csv": "make it first", "a": "one of",
-        "a.xlsx": r"\.csv, \.tsv", "old.csv/a.csv": "make it first", "n" * 300 + ".csv": "File name too long",
+        "old.csv": "--force",
+        "folder.csv": "a folder",
+        "none/a.csv": "make it first",
+        "a": "one of",
+        "a.xlsx": r"\.csv, \.tsv",
+        "old.csv/a.csv": "make it first",
+        "n" * 300 + ".csv": "File name too long",
     }
 
     def work():
@@ -635,8 +676,15 @@ def test_the_digest_is_of_the_table_and_not_of_its_file(tmp_path):
 def test_the_digest_sees_every_change():
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
     changed = [
-        frame, frame[["b", "a"]], frame.rename(columns={"a": "c"}), frame.iloc[::-1], frame.iloc[:1],
-        frame.astype("f4"), frame.astype("i8"), frame.assign(b=[3.0, np.nextafter(4, 5)]), frame[["a"]],
+        frame,
+        frame[["b", "a"]],
+        frame.rename(columns={"a": "c"}),
+        frame.iloc[::-1],
+        frame.iloc[:1],
+        frame.astype("f4"),
+        frame.astype("i8"),
+        frame.assign(b=[3.0, np.nextafter(4, 5)]),
+        frame[["a"]],
         frame.rename(columns={"a": "b", "b": "a"}),
     ]
     assert len({digest(other) for other in changed}) == len(changed)
@@ -649,10 +697,20 @@ def test_the_digest_refuses_what_has_no_bytes():
             digest(bad)
 
 
-@pytest.mark.parametrize(("n", "sizes"), [
-    (0, (0, 0, 0)), (1, (1, 0, 0)), (9, (9, 0, 0)), (10, (9, 1, 0)), (19, (18, 1, 0)), (199, (180, 19, 0)),
-    (200, (160, 20, 20)), (1797, (1439, 179, 179)), (250_000, (205_000, 25_000, 20_000)),
-])
+@pytest.mark.parametrize(
+    ("n", "sizes"),
+    [
+        (0, (0, 0, 0)),
+        (1, (1, 0, 0)),
+        (9, (9, 0, 0)),
+        (10, (9, 1, 0)),
+        (19, (18, 1, 0)),
+        (199, (180, 19, 0)),
+        (200, (160, 20, 20)),
+        (1797, (1439, 179, 179)),
+        (250_000, (205_000, 25_000, 20_000)),
+    ],
+)
 def test_every_row_is_in_one_part(n, sizes):
     parts = split(n, seed=3)
     assert tuple(map(len, parts)) == sizes

@@ -165,9 +165,7 @@ def test_noised_density_and_posterior_are_bayes_rule(density, a, s):
     if step_limit < 1:  # the kernel is narrower than the density: refine by the same rule
         refine = int(np.ceil(1 / step_limit))
         offsets = (torch.arange(refine, dtype=F64) + 0.5) / refine - 0.5
-        shifts = torch.cartesian_prod(*[cell ** (1 / density.dim) * offsets] * density.dim).reshape(
-            -1, density.dim
-        )
+        shifts = torch.cartesian_prod(*[cell ** (1 / density.dim) * offsets] * density.dim).reshape(-1, density.dim)
         x0, cell = (x0[:, None] + shifts).flatten(0, 1), cell / len(shifts)
     x = points(density.noised(a, s), 5, spread=1.0)
     joint = density.log_prob(x0) + torch.distributions.Normal(a * x0, s).log_prob(x[:, None]).sum(-1)
@@ -180,9 +178,7 @@ def test_noised_density_and_posterior_are_bayes_rule(density, a, s):
 
 
 @each_density
-@pytest.mark.parametrize(
-    ("a", "s"), [*LEVELS, (1.0, 1e-8), (1.0, 1e-4), (1e-4, 1.0), (1e-8, 1.0), (1.0, 1e4)]
-)
+@pytest.mark.parametrize(("a", "s"), [*LEVELS, (1.0, 1e-8), (1.0, 1e-4), (1e-4, 1.0), (1e-8, 1.0), (1.0, 1e4)])
 def test_posterior_adds_up_and_obeys_tweedie(density, a, s):
     """a clean + s noise = x, and noise = -s grad log p of the noised density, at any level."""
     x = points(density.noised(a, s), 50)
@@ -211,9 +207,7 @@ def test_times_may_differ_from_row_to_row(density):
 
 # ----------------------------------------------------------------------------------------------- point masses
 
-MASSES = GaussianMixture(
-    f64(0.6, 0.3, 0.1), f64([-1.0, 0.5], [1.5, 1.0], [0.3, -2.0]), torch.zeros(1, 2, 2, dtype=F64)
-)
+MASSES = GaussianMixture(f64(0.6, 0.3, 0.1), f64([-1.0, 0.5], [1.5, 1.0], [0.3, -2.0]), torch.zeros(1, 2, 2, dtype=F64))
 DIRECTION = f64(1.0, 2.0, 3.0)
 PLANK = GaussianMixture.gaussian(f64(0.5, 0.0, -1.0), DIRECTION[:, None] * DIRECTION)
 """A Gaussian on a line in three dimensions; in floating point its zero eigenvalues are about +-1e-15."""
@@ -267,9 +261,7 @@ def test_kde_is_the_average_of_kernels():
     data, x = points(MASSES, 40, seed=1), points(MASSES, 30, seed=2)
     kernels = stats.norm.logpdf((x[:, None] - data).numpy(), scale=0.35).sum(-1)
     truth = logsumexp(kernels, axis=1) - np.log(len(data))
-    np.testing.assert_allclose(
-        GaussianMixture.kde(data, 0.35).log_prob(x).numpy(), truth, rtol=1e-12, atol=1e-12
-    )
+    np.testing.assert_allclose(GaussianMixture.kde(data, 0.35).log_prob(x).numpy(), truth, rtol=1e-12, atol=1e-12)
 
 
 # ---------------------------------------------------------------------------------------------------- samples
@@ -332,9 +324,7 @@ def test_blocks_do_not_show(density, rows, monkeypatch):
     a, s = torch.linspace(1, 0.2, 10, dtype=F64), torch.linspace(0.1, 1, 10, dtype=F64)
     whole = [density.log_prob(x), density.score(x), *density.posterior(x, a, s)]
     monkeypatch.setattr(module, "BLOCK", rows * density.means.numel())
-    for answer, truth in zip(
-        [density.log_prob(x), density.score(x), *density.posterior(x, a, s)], whole, strict=True
-    ):
+    for answer, truth in zip([density.log_prob(x), density.score(x), *density.posterior(x, a, s)], whole, strict=True):
         assert_close(answer, truth, rtol=1e-13, atol=1e-13)
 
 
@@ -399,7 +389,5 @@ def test_a_bad_mixture_is_refused_with_what_came(weights, means, covariances, me
 def test_points_of_another_dimension_are_refused(shape):
     density = MASSES.noised(1.0, 1.0)
     for method in (density.log_prob, density.score):
-        with pytest.raises(
-            ValueError, match=r"expected points of shape \(n, 2\); got \(" + ", ".join(map(str, shape))
-        ):
+        with pytest.raises(ValueError, match=r"expected points of shape \(n, 2\); got \(" + ", ".join(map(str, shape))):
             method(torch.ones(shape, dtype=F64))

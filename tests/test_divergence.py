@@ -109,11 +109,7 @@ def test_drawn_probes_are_unbiased_with_the_variance_of_theory(kind, generator):
     """
     _, field = field_of((6,))
     x, m = batch((6,)), 25_000
-    probes = (
-        signs_like(x.expand(m, *x.shape), generator)
-        if kind == "signs"
-        else normal((m, *x.shape), x, generator)
-    )
+    probes = signs_like(x.expand(m, *x.shape), generator) if kind == "signs" else normal((m, *x.shape), x, generator)
     estimates = value_and_divergence(field, x, probes)[1].detach()
     s = symmetric_part(field, x)
     if kind == "signs":
@@ -145,9 +141,7 @@ def test_each_probe_has_its_own_answer(event, step):
     _, together = value_and_divergence(field, x, probes, step)
     assert together.shape == (3, 4)
     for k in range(3):
-        assert_close(
-            together[k].detach(), along(field, x, probes[k], step)[1].detach(), rtol=1e-12, atol=1e-12
-        )
+        assert_close(together[k].detach(), along(field, x, probes[k], step)[1].detach(), rtol=1e-12, atol=1e-12)
 
 
 # ----------------------------------------------------------------------------------------- finite differences
@@ -222,9 +216,7 @@ def test_gradients_through_differences_approach_the_exact_ones():
     net, field = field_of((6,))
     x = batch((6,))
     gradients = [
-        torch.autograd.grad(
-            value_and_divergence(field, x, None, step)[1].sum(), [net.inner, net.outer, net.shift]
-        )
+        torch.autograd.grad(value_and_divergence(field, x, None, step)[1].sum(), [net.inner, net.outer, net.shift])
         for step in (None, 1e-4)
     ]
     for exact, approximate in zip(*gradients, strict=True):

@@ -117,7 +117,7 @@ def test_a_saved_run_is_the_same_estimator(fitted, tmp_path):
     assert (loaded.score_function(x) == fitted.score_function(x)).all()
     assert (loaded.sample(5, random_state=0) == fitted.sample(5, random_state=0)).all()
     assert loaded.n_iter_ == fitted.n_iter_
-    with pytest.raises(ValueError, match="exists and is not a run|not empty|holds"):
+    with pytest.raises(ValueError, match=r"exists and is not a run|not empty|holds"):
         fitted.save(tmp_path / "run")
 
 
@@ -148,10 +148,10 @@ def test_a_time_budget_replaces_the_number_of_steps():
 
 def test_the_global_generators_are_not_used():
     torch.manual_seed(0)
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
     ScoreDensity(max_iter=5, random_state=3).fit(points()).sample(3)
     assert torch.equal(torch.get_rng_state(), before[0])
-    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == before[1]).all()
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_bad_options_are_named_at_fit(options, message):
 def test_bad_input_is_named(fitted):
     with pytest.raises(ValueError, match="n_samples must be a whole number of at least 1; got 0"):
         fitted.sample(0)
-    with pytest.raises(ValueError, match="sampler must be one of .*; got 'magic'"):
+    with pytest.raises(ValueError, match=r"sampler must be one of .*; got 'magic'"):
         fitted.sample(3, sampler="magic")
     with pytest.raises(ValueError, match="nothing to learn"):
         ScoreDensity(**FAST).fit(np.ones((10, 2)))

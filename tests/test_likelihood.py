@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from cases import DENSITIES, F64, Wavy, densities, each_process, f64, learned, z_limit
 from scipy import stats
 from torch import Generator
 
-from cases import DENSITIES, F64, Wavy, densities, each_process, f64, learned, z_limit
 from scorefield import likelihood
 from scorefield.densities import GaussianMixture
 from scorefield.likelihood import log_prob
@@ -48,9 +48,7 @@ def test_mixtures_are_exact_to_1e_5_nats_with_the_exact_end_law(density, monkeyp
     process = VP()
     model = ExactDenoiser(density, process)
     end = f64(process.t_max)[0]
-    monkeypatch.setattr(
-        model, "prior", lambda: density.noised(process.mean_coef(end), process.std(end)), raising=False
-    )
+    monkeypatch.setattr(model, "prior", lambda: density.noised(process.mean_coef(end), process.std(end)), raising=False)
     x = density.sample(30, Generator().manual_seed(0))
     assert (log_prob(model, x, tol=1e-8).value - density.log_prob(x)).abs().max() < 1e-5
 

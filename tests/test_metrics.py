@@ -295,9 +295,7 @@ def test_faults_are_flagged_by_the_sliced_distance_of_8000_rows(fault, d, genera
     # Found in 160 of 160 runs with other seeds; the smallest excess was 5.0, the medians 10 to 35.
     train, held_out = modes(d).sample(8_000, generator), modes(d).sample(8_000, generator)
     samples = faulty(fault, train, 8_000, generator)
-    model, real = (
-        sliced_wasserstein(rows, held_out, slices=32, generator=generator) for rows in (samples, train)
-    )
+    model, real = (sliced_wasserstein(rows, held_out, slices=32, generator=generator) for rows in (samples, train))
     assert Comparison(model, real).excess > FLAG
 
 

@@ -107,8 +107,6 @@ def test_it_works_inside_function_transforms():
     """jvp under vmap, as the divergence asks, gives the Jacobian."""
     net, (z, log_ratio) = awake(2), inputs(1, 2)
     field = lambda x: net(x, log_ratio)
-    columns = torch.func.vmap(lambda v: torch.func.jvp(field, (z,), (v[None],))[1][0])(
-        torch.eye(2, dtype=z.dtype)
-    )
+    columns = torch.func.vmap(lambda v: torch.func.jvp(field, (z,), (v[None],))[1][0])(torch.eye(2, dtype=z.dtype))
     jacobian = torch.autograd.functional.jacobian(field, z)[0, :, 0]
     assert_close(columns.mT.detach(), jacobian, rtol=1e-10, atol=1e-10)

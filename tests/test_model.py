@@ -53,9 +53,7 @@ def test_the_two_parts_make_up_x_and_the_prediction(process, predicts, dtype):
         y, (clean, noise) = model.predict(x, times), model.decompose(x, times)
     assert y.dtype == clean.dtype == noise.dtype == dtype
     assert bool((clean.isfinite() & noise.isfinite()).all())
-    a, s, p, q = (
-        c[:, None] for c in (process.mean_coef(times), process.std(times), *model.coefficients(times))
-    )
+    a, s, p, q = (c[:, None] for c in (process.mean_coef(times), process.std(times), *model.coefficients(times)))
     x, y, clean, noise = (part.double() for part in (x, y, clean, noise))
     det = (a * q - s * p).abs()
     of_x = ((a * q).abs() + (s * p).abs()) * x.abs() + 2 * (a * s * y).abs()
@@ -184,9 +182,7 @@ def test_a_zero_network_is_the_model_of_gaussian_data(process, data_std):
         assert_close(model.score(x, t), oracle.score(x, t), rtol=1e-13, atol=0)
         a_rate, s_rate = process.mean_rate(t).reshape(-1, 1), process.std_rate(t).reshape(-1, 1)
         clean, noise = oracle.decompose(x, t)
-        size = (a_rate * clean).abs() + (
-            s_rate * noise
-        ).abs()  # they cancel exactly where the law stands still
+        size = (a_rate * clean).abs() + (s_rate * noise).abs()  # they cancel exactly where the law stands still
         assert_close(model.velocity(x, t) / size, oracle.velocity(x, t) / size, rtol=0, atol=1e-13)
     assert_close(model.prior().covariance, oracle.prior().covariance, rtol=1e-14, atol=0)
 
@@ -227,10 +223,7 @@ def test_the_velocity_carries_the_density(name, process):
         moves = [(log_prob(t + k * h, x) - log_prob(t - k * h, x)) / (2 * k * h) for k in (1, 2, 3)]
         rate = (15 * moves[0] - 6 * moves[1] + moves[2]) / 10  # an error of order h^6
         velocity, score = oracle.velocity(x, t), oracle.score(x, t)
-        columns = [
-            torch.autograd.grad(velocity[:, i].sum(), x, retain_graph=True)[0][:, i]
-            for i in range(x.shape[1])
-        ]
+        columns = [torch.autograd.grad(velocity[:, i].sum(), x, retain_graph=True)[0][:, i] for i in range(x.shape[1])]
         transport = -sum(columns) - (velocity * score).sum(1)
         size = sum(column.abs() for column in columns) + (velocity * score).abs().sum(1)
         assert float(((rate - transport).abs() / size).max().detach()) <= 1e-8

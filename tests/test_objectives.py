@@ -89,9 +89,7 @@ def constant(density, process, t: torch.Tensor, fineness: float) -> torch.Tensor
 @densities(1)
 @each_process
 @each_prediction
-def test_denoising_is_the_distance_to_the_true_score_up_to_a_constant(
-    density, process, predicts, monkeypatch
-):
+def test_denoising_is_the_distance_to_the_true_score_up_to_a_constant(density, process, predicts, monkeypatch):
     """Vincent, 2011: for any model and weight, and its gradient too; both sides by exact quadrature, to 1e-8.
 
     The constant is known, w (1 - E|true noise|^2) / 2, so this is an equation and not only a difference.
@@ -279,9 +277,7 @@ def test_the_minimiser_is_the_true_score(process, predicts, monkeypatch):
         hessian = torch.stack([derivative(part) for part in gradient])
         assert float(torch.linalg.eigvalsh(hessian).min()) > 0
         step = torch.linalg.solve(hessian, gradient.detach())
-        torch.nn.utils.vector_to_parameters(
-            torch.nn.utils.parameters_to_vector(parameters).detach() - step, parameters
-        )
+        torch.nn.utils.vector_to_parameters(torch.nn.utils.parameters_to_vector(parameters).detach() - step, parameters)
         x = 2 * clean[::7] + 0.3
         truth = density.noised(process.mean_coef(t), process.std(t)).score(x)
         assert_close(model.score(x, t).detach(), truth, rtol=1e-8, atol=1e-8)

@@ -1,14 +1,15 @@
 """Laws of the solver: accuracy follows the tolerance, rows are alone, failures are named."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
+from cases import F64
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from cases import F64
 from scorefield.ode import ERROR, NODES, STAGES, dormand_prince
 
 
@@ -50,7 +51,7 @@ def test_error_and_cost_follow_the_tolerance():
         costs.append(int(evaluations))
         assert errors[-1] < 30 * tol
     assert costs[-1] / costs[0] < 10 ** (6 / 5) * 1.5
-    assert all(a > b for a, b in zip(errors, errors[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(errors))
 
 
 def test_evaluations_are_what_the_field_was_asked():

@@ -128,7 +128,7 @@ def test_score_curve_is_the_score(generator):
 @pytest.mark.parametrize("n", [60, 150, 100_000])
 def test_limits_cover_the_quantiles(n):
     data = normal(n, 1)
-    low, high = plots.log_density_curve(axes(), data, lambda x: -x[:, 0] ** 2).get_xlim()
+    low, high = plots.log_density_curve(axes(), data, lambda x: -(x[:, 0] ** 2)).get_xlim()
     first, last = np.quantile(data, [0.001, 0.999])
     assert low < first < last < high
     assert high - low < 1.2 * (last - first)
@@ -150,7 +150,7 @@ def test_one_wild_row_does_not_ruin_a_picture_and_is_told(n, wild):
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_mode_with_two_percent_of_the_rows_is_in_the_picture(sign):
     data = sign * np.concatenate([normal(9_800, 1), 50 + normal(200, 1)])
-    limits = plots.log_density_curve(axes(), data, lambda x: -x[:, 0] ** 2).get_xlim()
+    limits = plots.log_density_curve(axes(), data, lambda x: -(x[:, 0] ** 2)).get_xlim()
     low, high = sorted(sign * np.array(limits))
     assert low < -3
     assert high > 50
@@ -159,7 +159,7 @@ def test_a_mode_with_two_percent_of_the_rows_is_in_the_picture(sign):
 def test_numbers_that_are_not_finite_count_as_outside():
     data, samples = normal(100, 1), normal(50, 1, seed=1) / 9
     samples[:3, 0] = np.nan, np.inf, -np.inf
-    picture = plots.histogram(axes(), data, samples, lambda x: -x[:, 0] ** 2)
+    picture = plots.histogram(axes(), data, samples, lambda x: -(x[:, 0] ** 2))
     assert "outside the axes: 6 % of the samples" in picture.get_title(loc="left")
     heights, edges, _ = picture.patches[1].get_data()
     assert (heights * np.diff(edges)).sum() == pytest.approx(0.94)

@@ -139,9 +139,7 @@ def test_velocity_is_the_derivative_of_the_path(process, generator):
     path = lambda t: process.mean_coef(t)[:, None] * clean + process.std(t)[:, None] * noise
     _, rate = torch.func.jvp(path, (t,), (torch.ones_like(t),))
     p, q = shaped(*coefficients("velocity", process, t))
-    terms = shaped(
-        (process.drift(t) * process.std(t)).abs() + process.diffusion(t) ** 2 / (2 * process.std(t))
-    )[0]
+    terms = shaped((process.drift(t) * process.std(t)).abs() + process.diffusion(t) ** 2 / (2 * process.std(t)))[0]
     size = (p * clean).abs() + (terms * noise).abs()  # f s and g^2 / 2s cancel in s' near t_max
     assert float(((p * clean + q * noise - rate).abs() / size).max()) <= 1e-13
 
@@ -160,9 +158,7 @@ def test_noise_gain_is_the_derivative_of_the_noise(process, predicts, generator)
 
 
 def refusal(predicts: str, t: str, process) -> str:
-    return re.escape(
-        f"the prediction '{predicts}' cannot be turned into clean and noise at t={t} of {process}"
-    )
+    return re.escape(f"the prediction '{predicts}' cannot be turned into clean and noise at t={t} of {process}")
 
 
 @each_process_case

@@ -39,9 +39,7 @@ def test_the_reference_obeys_the_equations(case):
     """The mpmath formulas against quadrature of f and g^2: nothing below rests on one derivation."""
     t_max = mpf(case.process.t_max)
     for t in [mpf("1e-7"), mpf("0.003"), t_max / 3, t_max]:
-        nodes = (
-            [t * k / 8 for k in range(9)] if t < 0.9 else [1 - (1 - t) ** (mpf(k) / 16) for k in range(17)]
-        )
+        nodes = [t * k / 8 for k in range(9)] if t < 0.9 else [1 - (1 - t) ** (mpf(k) / 16) for k in range(17)]
         assert abs(mp.log(case.a(t)) - mp.quad(case.f, nodes)) < mpf(10) ** -35
         noise = mp.quad(lambda u, t=t: (case.a(t) / case.a(u)) ** 2 * case.g2(u), nodes)
         assert abs(case.var(t) / noise - 1) < mpf(10) ** -30

@@ -85,9 +85,7 @@ def mixture_posterior(density: GaussianMixture, x: np.ndarray, a: float, s: floa
     k, d = density.means.shape
     covariances = density.covariances.expand(k, d, d).numpy()
     likelihoods, cleans, scores = [], [], []
-    for weight, mean, covariance in zip(
-        density.weights.numpy(), density.means.numpy(), covariances, strict=True
-    ):
+    for weight, mean, covariance in zip(density.weights.numpy(), density.means.numpy(), covariances, strict=True):
         noisy = a**2 * covariance + s**2 * np.eye(d)
         inverse = np.linalg.inv(noisy)
         centred = x - a * mean
@@ -164,16 +162,12 @@ def test_predictions(process, predicts, data_std):
 def test_denoising(process, predicts, weight):
     data_std, t = 1.4, times_of(process)
     matrix = torch.randn(3, 3, dtype=F64, generator=Generator().manual_seed(0))
-    model = ScoreModel(
-        Tanh(matrix), process, torch.zeros(3), torch.eye(3), predicts=predicts, data_std=data_std
-    )
+    model = ScoreModel(Tanh(matrix), process, torch.zeros(3), torch.eye(3), predicts=predicts, data_std=data_std)
     x = 1 + torch.randn(len(t), 3, dtype=F64, generator=Generator().manual_seed(1))
     loss = denoising(model, x, t, weight=weight, generator=Generator().manual_seed(2))
     noise = normal_like(x, Generator().manual_seed(2)).numpy()
     truth = [
-        denoising_loss(
-            matrix.numpy(), predicts, process, data_std, x[i].numpy(), float(t[i]), noise[i], weight
-        )
+        denoising_loss(matrix.numpy(), predicts, process, data_std, x[i].numpy(), float(t[i]), noise[i], weight)
         for i in range(len(t))
     ]
     assert difference(loss, truth) <= TOLERANCE

@@ -1,7 +1,6 @@
 """The run folder: exact resume after SIGKILL, truthful loading, nothing half-made."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -194,7 +193,7 @@ def test_a_folder_with_other_things_in_it_is_refused_and_untouched(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_an_error_with_its_reason(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="cannot be used as a run folder: (File exists|Not a directory)"):
+    with pytest.raises(ValueError, match=r"cannot be used as a run folder: (File exists|Not a directory)"):
         runs.prepare_folder(tmp_path / "file")
 
 
@@ -212,4 +211,4 @@ def test_metrics_have_no_clock(tmp_path):
     run = make_run(tmp_path / "run")
     for line in (run.folder / "metrics.jsonl").read_text().splitlines():
         assert set(json.loads(line)) == {"step", "train", "validation"}
-    assert os.path.getsize(run.folder / "timing.jsonl") > 0
+    assert (run.folder / "timing.jsonl").stat().st_size > 0

@@ -127,12 +127,8 @@ def test_rounding_does_not_leave_the_range(monkeypatch):
     """For one pair of betas in six, time(ratio(1)) = 1 + 2e-16; then too, the last time must be t_max."""
     process = VP(0.552, 9.49)
     assert t_of(process, largest(process)) > process.t_max
-    monkeypatch.setattr(
-        times, "draw_uniform", lambda n, generator=None: torch.full((n,), 1 - 2**-53, dtype=F64)
-    )
-    laws = [
-        times.lognormal(process, median=largest(process) * c, spread=0.3) for c in (1.0, 1.1, 1.2, 1.3, 1.4)
-    ]
+    monkeypatch.setattr(times, "draw_uniform", lambda n, generator=None: torch.full((n,), 1 - 2**-53, dtype=F64))
+    laws = [times.lognormal(process, median=largest(process) * c, spread=0.3) for c in (1.0, 1.1, 1.2, 1.3, 1.4)]
     assert max(float(law(5, None).max()) for law in laws) == process.t_max
 
 
@@ -192,9 +188,7 @@ def test_the_power_runs_from_equal_ratios_to_equal_logarithms(process):
     for power in (1e3, 1e4, 1e5):
         logs = process.ratio(times.grid(process, 20, power=power)).log().diff()
         error = float((20 * logs / log_range - 1).abs().max())
-        assert error * power == pytest.approx(
-            0.475 * abs(log_range), rel=0.03
-        )  # 19/40 log_range to leading order
+        assert error * power == pytest.approx(0.475 * abs(log_range), rel=0.03)  # 19/40 log_range to leading order
 
 
 @each_process

@@ -14,15 +14,23 @@ from scorefield.toys import TOYS, BlurredSquares, Density, load
 # name: (half the side of a square around the origin, distance of the points of a grid in it): the density is
 # below 1e-9 outside, and the distance is so small for the width of the noise that the sum is the integral.
 GRIDS = {
-    "swissroll": (2.0, 0.1), "moons": (5.1, 0.2), "circles": (4.8, 0.24), "checkerboard": (4.0, 0.25),
-    "8gaussians": (5.25, 0.25), "rings": (3.6, 0.09), "2spirals": (4.0, 0.14), "mixture-2d": (6.5, 0.25),
+    "swissroll": (2.0, 0.1),
+    "moons": (5.1, 0.2),
+    "circles": (4.8, 0.24),
+    "checkerboard": (4.0, 0.25),
+    "8gaussians": (5.25, 0.25),
+    "rings": (3.6, 0.09),
+    "2spirals": (4.0, 0.14),
+    "mixture-2d": (6.5, 0.25),
 }
 LINES = {"mixture-1d": (3.0, 0.05), "mixture-1d-wide": (10.0, 0.25)}
 
 # Entropies in nats: checkerboard is exact; the others were measured on samples, with this standard error.
 ENTROPIES = {
-    "checkerboard": (math.log(32), 1e-12), "8gaussians": (2.8310, 6e-4),
-    "rings": (2.6237, 4e-4), "moons": (2.392, 3e-3),
+    "checkerboard": (math.log(32), 1e-12),
+    "8gaussians": (2.8310, 6e-4),
+    "rings": (2.6237, 4e-4),
+    "moons": (2.392, 3e-3),
 }
 N = 3000
 
@@ -65,11 +73,14 @@ def test_the_rows_have_the_moments_of_the_density(case):
     assert bool(((products(rows).mean(0) - exact).abs() < 5 * error).all())
 
 
-@pytest.mark.parametrize(("name", "make"), {
-    "moons": lambda: 2 * datasets.make_moons(N, noise=0.1, random_state=0)[0],
-    "circles": lambda: 3 * datasets.make_circles(N, noise=0.08, factor=0.5, random_state=0)[0],
-    "swissroll": lambda: datasets.make_swiss_roll(N, noise=1.0, random_state=0)[0][:, [0, 2]] / 10,
-}.items())
+@pytest.mark.parametrize(
+    ("name", "make"),
+    {
+        "moons": lambda: 2 * datasets.make_moons(N, noise=0.1, random_state=0)[0],
+        "circles": lambda: 3 * datasets.make_circles(N, noise=0.08, factor=0.5, random_state=0)[0],
+        "swissroll": lambda: datasets.make_swiss_roll(N, noise=1.0, random_state=0)[0][:, [0, 2]] / 10,
+    }.items(),
+)
 def test_the_density_is_that_of_scikit_learn(name, make):
     """Mean log p of its rows and of ours agree within 5 standard errors, and so do the first two moments."""
     ours, theirs = torch.tensor(load(name, N, seed=2).to_numpy()), torch.tensor(make())
@@ -79,11 +90,16 @@ def test_the_density_is_that_of_scikit_learn(name, make):
     assert bool(((a.mean(0) - b.mean(0)).abs() < 5 * error).all())
 
 
-@pytest.mark.parametrize(("name", "build"), {
-    "moons": toys._moons, "swissroll": toys._swissroll, "2spirals": toys._spirals_2,
-    "circles": lambda: toys._circles((3.0, 1.5), 0.24),
-    "rings": lambda: toys._circles((3.0, 2.25, 1.5, 0.75), 0.08),
-}.items())
+@pytest.mark.parametrize(
+    ("name", "build"),
+    {
+        "moons": toys._moons,
+        "swissroll": toys._swissroll,
+        "2spirals": toys._spirals_2,
+        "circles": lambda: toys._circles((3.0, 1.5), 0.24),
+        "rings": lambda: toys._circles((3.0, 2.25, 1.5, 0.75), 0.08),
+    }.items(),
+)
 def test_more_nodes_change_nothing(name, build, monkeypatch):
     nodes, rows = toys._nodes, torch.tensor(load(name, 100, seed=3).to_numpy())
     places = torch.cat([rows, rows + 0.35, rows - 0.35])
@@ -135,13 +151,20 @@ def test_the_spirals_are_as_defined():
         assert math.log(p) == pytest.approx(float(log_p), abs=1e-3)
 
 
-@pytest.mark.parametrize(("name", "weights", "means", "stds"), [
-    ("mixture-1d", [0.5, 0.5], [[-1], [1]], [0.2, 0.2]),
-    ("mixture-1d-wide", [0.1, 0.9], [[-3], [3]], [1, 1]),
-    ("mixture-2d", [0.5, 0.5], [[0, 0], [3, 2]], [1, 0.5]),
-    ("8gaussians", [1 / 8] * 8,
-     [[4 / 1.414 * f(k * math.pi / 4) for f in (math.cos, math.sin)] for k in range(8)], [0.5 / 1.414] * 8),
-])
+@pytest.mark.parametrize(
+    ("name", "weights", "means", "stds"),
+    [
+        ("mixture-1d", [0.5, 0.5], [[-1], [1]], [0.2, 0.2]),
+        ("mixture-1d-wide", [0.1, 0.9], [[-3], [3]], [1, 1]),
+        ("mixture-2d", [0.5, 0.5], [[0, 0], [3, 2]], [1, 0.5]),
+        (
+            "8gaussians",
+            [1 / 8] * 8,
+            [[4 / 1.414 * f(k * math.pi / 4) for f in (math.cos, math.sin)] for k in range(8)],
+            [0.5 / 1.414] * 8,
+        ),
+    ],
+)
 def test_the_mixtures_are_as_defined(name, weights, means, stds):
     x = load(name, 50, seed=5).to_numpy()
     parts = [stats.norm.pdf(x, m, s).prod(1) for m, s in zip(means, stds, strict=True)]
@@ -197,7 +220,11 @@ def test_the_digits_are_all_of_them():
     assert frame.shape == (1797, 64)
     assert (frame.dtypes == np.int64).all()
     assert [*frame.columns[:2], frame.columns[8], frame.columns[-1]] == [
-        "pixel_0_0", "pixel_0_1", "pixel_1_0", "pixel_7_7"]
+        "pixel_0_0",
+        "pixel_0_1",
+        "pixel_1_0",
+        "pixel_7_7",
+    ]
     assert sorted(map(tuple, frame.to_numpy())) == sorted(map(tuple, known))
     assert not np.array_equal(frame.to_numpy(), known)
     assert load("digits-table", 10).equals(frame.iloc[:10])

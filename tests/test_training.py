@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from cases import f64, learned
 from torch import Generator
 
-from cases import f64, learned
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
 from scorefield.fitting import Learner, data_score, moments, score_ratio, steps_within
@@ -185,5 +185,3 @@ def test_moments_are_numpys():
     torch.testing.assert_close(mean, x.mean(0))
     torch.testing.assert_close(covariance, torch.cov(x.T))
     assert (moments(x[:1])[1] == 0).all()
-
-

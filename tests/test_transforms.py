@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cases import z_limit
 from torch import Generator
 
-from cases import z_limit
 from scorefield.transforms import TableTransform
 
 

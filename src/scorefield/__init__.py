@@ -23,7 +23,7 @@ _HOME = {
 _MODULES = ["data", "nets", "metrics", "plots", "times", "toys", "transforms"]
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = [*_WHERE, *_MODULES, "__version__"]  # noqa: PLE0604
+__all__ = [*_WHERE, *_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

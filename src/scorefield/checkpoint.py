@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill and notice every changed bit: safetensors, a manifest of SHA-256 sums, renamed whole."""
+"""Checkpoints that survive a kill and notice every changed bit: a folder with a manifest of SHA-256, renamed whole."""
 
 import hashlib
 import json
@@ -31,9 +31,7 @@ class Checkpoint(NamedTuple):
     notes: list[str]
 
 
-def save(
-    run: Path, step: int, model: dict[str, Tensor], state: dict[str, Tensor], config_digest: str
-) -> None:
+def save(run: Path, step: int, model: dict[str, Tensor], state: dict[str, Tensor], config_digest: str) -> None:
     """Write checkpoints/<step>/ below a run folder, so that a reader sees all of it or nothing.
 
     The files are written to a temporary folder, synced to disk, read back and checked; then the folder is renamed
@@ -90,7 +88,7 @@ def read(folder: Path, config_digest: str) -> Checkpoint:
     """Return the checkpoint of a folder, verified bit by bit. Raises CheckpointError for anything unexpected."""
     manifest = _manifest(folder)
     if manifest["config"] != config_digest:
-        raise CheckpointError(f"{folder} belongs to another config.toml than the one beside it; expected an unchanged one")
+        raise CheckpointError(f"{folder} belongs to another config.toml than the one beside it: restore that file")
     tensors = {}
     for name, expected in manifest["files"].items():
         content = _content(folder / name)

@@ -5,6 +5,7 @@ import io
 import re
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -143,7 +144,7 @@ class Data(Common):
     """replace the file if it exists"""
 
 
-COMMANDS: dict[str, type[Common]] = {
+COMMANDS: dict[str, Callable[..., Common]] = {
     "fit": Fit,
     "sample": Sample,
     "score": Score,

@@ -1,4 +1,4 @@
-"""What each command does: options in, files and lines out. Mistakes are ValueErrors, which `cli` turns into one line."""
+"""What each command does: options in, files and lines out. Mistakes are ValueErrors; `cli` makes them one line."""
 
 import dataclasses
 import json
@@ -92,9 +92,7 @@ def logprob(options: cli.Logprob) -> None:
 
     def log_density(estimator: ScoreDensity, points: pd.DataFrame) -> pd.DataFrame:
         found = estimator.log_prob(points)
-        return pd.DataFrame(
-            {"logprob": found.value, "stderr": found.stderr, "evaluations": found.evaluations.numpy()}
-        )
+        return pd.DataFrame({"logprob": found.value, "stderr": found.stderr, "evaluations": found.evaluations.numpy()})
 
     _at_points(options, log_density)
 
@@ -102,7 +100,8 @@ def logprob(options: cli.Logprob) -> None:
 def evaluate(options: cli.Evaluate) -> None:
     """Compare a RUN with held-out rows and print each number with its error, beside real rows against real rows."""
     estimator, run = _open(options.run, options), runs.read(options.run)
-    transform, notes = estimator.transform_, []
+    transform = estimator.transform_
+    notes: list[str] = []
     held_out = _held_out(run, options.against)
     real = transform.forward(held_out)
     likelihood = estimator.log_prob(held_out.iloc[:LIKELIHOOD_ROWS]).value
@@ -132,7 +131,9 @@ def evaluate(options: cli.Evaluate) -> None:
         print(f"note: {note}")
     print(f"{len(held_out):,} held-out rows; numbers are +- one standard error; distances in standard deviations")
     rows = min(len(held_out), LIKELIHOOD_ROWS)
-    print(f"{'log-likelihood of ' + format(rows, ',') + ' rows, nats':38}{metrics.mean_log_likelihood(likelihood)!s:>22}")
+    print(
+        f"{'log-likelihood of ' + format(rows, ',') + ' rows, nats':38}{metrics.mean_log_likelihood(likelihood)!s:>22}"
+    )
     print(f"{'  of one Gaussian fitted to the data':38}{metrics.mean_log_likelihood(gaussian)!s:>22}")
     print(f"{'':38}{'this model':>22}{'real against real':>22}")
     for name, value in compared.items():
@@ -144,7 +145,8 @@ def plot(options: cli.Plot) -> None:
     estimator, run = _open(options.run, options), runs.read(options.run)
     folder = options.run / "figures"
     folder.mkdir(exist_ok=True)
-    train = _training_rows(run, notes := [])
+    notes: list[str] = []
+    train = _training_rows(run, notes)
     shown = _held_out(run, None) if train is None else train
     drawn = estimator.sample(min(len(shown), 5_000), random_state=0)
     names = list(estimator.transform_.names)
@@ -218,7 +220,9 @@ def _load(request: dict) -> tuple[pd.DataFrame, list[str]]:
     columns, drop = (re.split(r"\s*,\s*", request[key]) if key in request else None for key in ("columns", "drop"))
     if request["data"] in toys.TOYS:
         if columns or drop:
-            raise ValueError(f"--columns and --drop are for files; {request['data']} is built in: write it to a file first")
+            raise ValueError(
+                f"--columns and --drop are for files; {request['data']} is built in: write it to a file first"
+            )
         return toys.load(request["data"], request.get("rows"), request["seed"]), []
     if "rows" in request:
         raise ValueError("--rows is for built-in data sets; a file is read whole")
@@ -287,7 +291,7 @@ def _follow(reports: Iterator[fitting.Report | None], steps: int, quiet: bool) -
     text = lambda report: f"loss {report.train:.4f}  validation {report.validation:.4f}  (trivial model 1)"
     if quiet or not sys.stderr.isatty():
         due = 0
-        for step, report in enumerate(reports, start=1):
+        for report in reports:
             if report is not None and not quiet and report.step >= due:
                 print(f"step      {report.step:,} of {steps:,}  {text(report)}", file=sys.stderr, flush=True)
                 due = report.step + steps // 10

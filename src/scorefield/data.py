@@ -53,9 +53,7 @@ FOREIGN = {
 }
 
 
-UNREADABLE = (
-    OSError, EOFError, UnicodeError, NotImplementedError, zipfile.BadZipFile, zlib.error, pa.ArrowException
-)
+UNREADABLE = (OSError, EOFError, UnicodeError, NotImplementedError, zipfile.BadZipFile, zlib.error, pa.ArrowException)
 """What the libraries raise for a file that is damaged or of another kind."""
 
 
@@ -66,9 +64,7 @@ class Table(NamedTuple):
     notes: list[str]
 
 
-def read_table(
-    path: str | Path, columns: Sequence[str] | None = None, drop: Sequence[str] | None = None
-) -> Table:
+def read_table(path: str | Path, columns: Sequence[str] | None = None, drop: Sequence[str] | None = None) -> Table:
     """Return the numbers of a .csv, .tsv, .parquet, .npy or .npz file, in the types that the file holds.
 
     columns keeps only the columns named, in that order; drop leaves columns out. A text file whose first row
@@ -209,8 +205,9 @@ class _Text(_Source):
         self.named = len(values) < len(first)
         if not self.named:
             self.names = _default_names(len(first))
-            self.notes = [f"{self.where} has no header (its first row is all numbers); "
-                          f"its columns are called {_list(self.names)}"]
+            self.notes = [
+                f"{self.where} has no header (its first row is all numbers); its columns are called {_list(self.names)}"
+            ]
         else:
             self.names = self._header(first)
             self.notes = [f"{self.where}: the first row gives names, {_cut(cell)} too" for cell in values[:1]]
@@ -518,9 +515,7 @@ def _is_number(cell: str) -> bool:
     return cell.isascii() and "_" not in cell
 
 
-def _check_values(
-    values: np.ndarray, place: Callable[[int], str], cells: Sequence[str] | None = None
-) -> None:
+def _check_values(values: np.ndarray, place: Callable[[int], str], cells: Sequence[str] | None = None) -> None:
     """Refuse numbers that are missing, infinite or too large; cells are the numbers as the file has them."""
     size = np.abs(values, dtype=np.float64) if values.dtype.kind == "f" else np.zeros(0)
     bad = ~(size <= LARGEST) if values.dtype.kind == "f" else values > np.iinfo(np.int64).max

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from scorefield.tensors import match, normal
 from scorefield.types import PerSample, Rows, Samples, Times
 
+
 def posterior_of_rows(x: Samples, rows: Rows, a: Tensor, s: Tensor) -> tuple[Samples, Samples]:
     """Return E[X | x] and E[Z | x] where x = a X + s Z, X is one of some rows, all equally likely, Z standard normal.
 
@@ -96,7 +97,7 @@ class GaussianMixture:
 
     @cached_property
     def _eigen(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (k or 1, d) and eigenvectors (k or 1, d, d) of the covariances; the rounding of a zero is zero."""
+        """Eigenvalues (k or 1, d) and eigenvectors (k or 1, d, d) of the covariances; a rounded zero is zero."""
         values, vectors = torch.linalg.eigh(self.covariances)
         rounding = torch.finfo(values.dtype).eps * self.dim * values[:, -1:]
         return values.where(values > rounding, 0), vectors
@@ -159,7 +160,7 @@ class GaussianMixture:
         return self.weights.log() - ((rotated * solved).sum(-1) + log_norm) / 2, solved
 
     def _residual(self, log_joint: Tensor, solved: Tensor) -> Tensor:
-        """Return sum_k r_k Q_k v_k for v = solved (n, k, d) given in the eigenbases Q_k; r_k are the responsibilities."""
+        """Return sum_k r_k Q_k v_k for v = solved (n, k, d) in the eigenbases Q_k; r_k are the responsibilities."""
         weighted = log_joint.softmax(1)[..., None] * solved
         _, vectors = self._eigen
         if len(vectors) == 1:

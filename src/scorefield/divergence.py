@@ -18,7 +18,7 @@ def along(field: Field, x: Samples, v: Samples, step: float | None = None) -> tu
     Raises ValueError for a step that is not positive.
     """
     if step is None:
-        value, derivative = torch.func.jvp(field, (x,), (v,))
+        value, derivative = torch.func.jvp(field, (x,), (v,))[:2]
         return value, dot(v, derivative)
     if not step > 0:
         raise ValueError(f"a finite-difference step must be positive; got {step}")

@@ -16,6 +16,7 @@ from scorefield import runs, samplers, times
 from scorefield.config import Config
 from scorefield.fitting import Learner, data_score, score_ratio, steps_within
 from scorefield.likelihood import LogProb, log_prob
+from scorefield.model import ScoreModel
 from scorefield.samplers import SAMPLERS
 from scorefield.tensors import spawn
 from scorefield.transforms import TableTransform
@@ -30,7 +31,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):
 
     Attributes after `fit`: model_ (the ScoreModel), transform_ (columns and standardisation), config_ (the settings),
     score_ratio_ (the noise ratio at which the score is read), losses_ (training loss relative to the trivial model,
-    one number a report), n_iter_, notes_ (what `load` has to say of the folder, a list of sentences), n_features_in_, feature_names_in_ (where fit got a data frame with names).
+    one number a report), n_iter_, notes_ (what `load` has to say of the folder, a list of sentences), n_features_in_,
+    feature_names_in_ (where fit got a data frame with names).
 
     Here `score(X)` is scikit-learn's: the mean log-likelihood. The score of this subject, the gradient of the
     log-density, is `score_function(X)`.
@@ -52,7 +54,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         self.time_budget = time_budget
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike | pd.DataFrame, y: object = None) -> Self:  # noqa: N803
+    def fit(self, X: ArrayLike | pd.DataFrame, y: object = None) -> Self:
         """Learn the score of the rows of X (n, d), an array or a data frame of numbers; y is ignored.
 
         Raises ValueError for missing, infinite or non-numeric values, for one row, and where no column varies.
@@ -70,11 +72,11 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         self.frame_ = isinstance(X, pd.DataFrame)
         return self
 
-    def score_samples(self, X: ArrayLike | pd.DataFrame) -> np.ndarray:  # noqa: N803
+    def score_samples(self, X: ArrayLike | pd.DataFrame) -> np.ndarray:
         """Return log p(x) of each row, (n,), in nats in the units of the data. See `log_prob` for the errors."""
         return self.log_prob(X).value.numpy()
 
-    def log_prob(self, X: ArrayLike | pd.DataFrame) -> LogProb:  # noqa: N803
+    def log_prob(self, X: ArrayLike | pd.DataFrame) -> LogProb:
         """Return log p(x) of each row with its standard error and the network calls it took.
 
         In nats and the units of the data, from the probability flow in float64; constant columns are left out, integer
@@ -85,12 +87,12 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         found = log_prob(self._double(), z, generator=spawn(self.config_.seed, "probes"))
         return found._replace(value=found.value + self.transform_.log_jacobian)
 
-    def score(self, X: ArrayLike | pd.DataFrame, y: object = None) -> float:  # noqa: N803
+    def score(self, X: ArrayLike | pd.DataFrame, y: object = None) -> float:
         """Return the mean log-likelihood of the rows, in nats: not the gradient, which is `score_function`."""
         return float(self.score_samples(X).mean())
 
     @torch.no_grad()
-    def score_function(self, X: ArrayLike | pd.DataFrame) -> np.ndarray | pd.DataFrame:  # noqa: N803
+    def score_function(self, X: ArrayLike | pd.DataFrame) -> np.ndarray | pd.DataFrame:
         """Return grad log p(x), (n, d), per unit of each column; 0 for constant columns. A frame when fit got one.
 
         It is the score of the data smoothed by noise of std score_ratio_ column standard deviations, the level at
@@ -122,21 +124,19 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         state = self.random_state if random_state is None else random_state
         seed = int(check_random_state(state).randint(2**31 - 1))
         path = times.grid(self.model_.process, steps)
-        z = samplers.sample(
-            self.model_, n_samples, sampler=sampler, times=path, generator=spawn(seed, "sample")
-        )
+        z = samplers.sample(self.model_, n_samples, sampler=sampler, times=path, generator=spawn(seed, "sample"))
         frame = self.transform_.inverse(z)
         return frame if self.frame_ else frame.to_numpy()
 
     def save(self, folder: str | Path) -> None:
         """Write a RUN folder, the same that the command line makes. Raises ValueError where the folder is not empty."""
         check_is_fitted(self)
-        request = {"estimator": True, "frame": self.frame_}
+        request: dict[str, object] = {"estimator": True, "frame": self.frame_}
         run = runs.create(Path(folder), request, {"source": "python"}, self.config_, self.transform_, None)
         runs.save_final(run, self.model_, self.score_ratio_)
 
     def _config(self, z: torch.Tensor, seed: int) -> Config:
-        choices = {"process": self.process, "predicts": self.predicts, "objective": self.objective, "seed": seed}
+        choices: dict = {"process": self.process, "predicts": self.predicts, "objective": self.objective, "seed": seed}
         if self.time_budget is not None:
             if not self.time_budget > 0:
                 raise ValueError(f"time_budget must be a positive number of seconds; got {self.time_budget!r}")
@@ -147,7 +147,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
             raise ValueError(f"max_iter must be 'auto' or a whole number of at least 1; got {self.max_iter!r}")
         return Config(steps=int(steps), **choices)
 
-    def _table(self, X: ArrayLike | pd.DataFrame, reset: bool) -> pd.DataFrame:  # noqa: N803
+    def _table(self, X: ArrayLike | pd.DataFrame, reset: bool) -> pd.DataFrame:
         """Return X as a checked table whose columns keep their types."""
         frame = X if isinstance(X, pd.DataFrame) else None
         values = validate_data(self, X, reset=reset, dtype="numeric", ensure_min_samples=2 if reset else 1)
@@ -158,11 +158,11 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         names = [f"x{i + 1}" for i in range(values.shape[1])] if frame is None else list(map(str, frame.columns))
         return pd.DataFrame(values, columns=names)
 
-    def _coordinates(self, X: ArrayLike | pd.DataFrame) -> torch.Tensor:  # noqa: N803
+    def _coordinates(self, X: ArrayLike | pd.DataFrame) -> torch.Tensor:
         check_is_fitted(self)
         return self.transform_.forward(self._table(X, reset=False))
 
-    def _double(self) -> torch.nn.Module:
+    def _double(self) -> ScoreModel:
         copy = self.config_.model(self.model_.mean.double(), self.model_.covariance.double()).double()
         copy.load_state_dict(self.model_.state_dict())
         return copy.eval()

@@ -1,4 +1,4 @@
-"""From rows in model units to a trained model: the loop's data, its validation, its length, and where to read the score."""
+"""From rows in model units to a trained model: its data, validation and length, and where to read the score."""
 
 import math
 import time
@@ -26,7 +26,7 @@ VALIDATION_ROWS = 4096
 
 @dataclass(frozen=True)
 class Report:
-    """Where training stands: mean training loss since the last report and validation loss, relative to the trivial model.
+    """Where training stands: training loss since the last report and validation loss, relative to the trivial model.
 
     The validation loss is that of the averaged weights on held-out rows and frozen noise.
     """
@@ -55,7 +55,10 @@ class Learner:
 
     def run(self) -> Iterator[Report | None]:
         """Train to the end; after each step yield a report, or None between reports."""
-        loss, rows = self.config.loss(self.model, averaged_targets=True), batches(self.data, self.config.batch_size, self.rows)
+        loss, rows = (
+            self.config.loss(self.model, averaged_targets=True),
+            batches(self.data, self.config.batch_size, self.rows),
+        )
         every = max(1, self.config.steps // REPORTS)
         for progress in self.trainer.run(lambda: loss(next(rows), self.noise)):
             self.sum, self.count = self.sum + progress.loss, self.count + 1
@@ -94,9 +97,7 @@ def moments(x: Samples) -> tuple[Tensor, Tensor]:
     return x.double().mean(0).to(x), (centred.mT @ centred / max(1, len(x) - 1)).to(x)
 
 
-def steps_within(
-    config: Config, train: Samples, validation: Samples, seconds: float, device: str = "cpu"
-) -> int:
+def steps_within(config: Config, train: Samples, validation: Samples, seconds: float, device: str = "cpu") -> int:
     """Return how many steps fit into a budget of wall seconds, validation and this timing included.
 
     A throw-away copy of model and generators trains for a twentieth of the budget, and at least 10 steps.
@@ -142,7 +143,7 @@ def score_ratio(model: Denoiser, x: Samples, seed: int) -> float:
 
 
 def data_score(model: Denoiser, x: Samples, ratio: float) -> Samples:
-    """Return the score of the data smoothed by noise of std `ratio`, grad log p_r(x) = -E[noise | x] / r, in units of x."""
+    """Return the score of the data smoothed by noise of std r = ratio, -E[noise | x] / r, per unit of x."""
     t = model.process.time(torch.tensor(ratio, dtype=torch.float64))
     a, _ = model.process.kernel(t, x)
     return a * model.score(a * x, t)

@@ -10,7 +10,7 @@ from scorefield import ode, times
 from scorefield.divergence import value_and_divergence
 from scorefield.model import Denoiser
 from scorefield.process import RATIO_MIN
-from scorefield.tensors import match, signs_like
+from scorefield.tensors import signs_like
 from scorefield.types import PerSample, Samples
 
 EXACT_UP_TO = 32
@@ -40,7 +40,7 @@ def log_prob(
     ratio_min: float = RATIO_MIN,
     generator: Generator | None = None,
 ) -> LogProb:
-    """Return log p_0(x) in nats by the instantaneous change of variables (Chen et al., 2018; Song et al., 2021, eq. 39).
+    """Return log p_0(x) in nats by the instantaneous change of variables (Chen et al., 2018).
 
     In z = x / sqrt(a^2 + s^2) and l = log(s/a) the probability flow is dz/dl = c s' (c' noise - s' clean) with
     (c', s') = (a, s) / sqrt(a^2 + s^2), smooth at both ends for every process; log p falls by its divergence.
@@ -87,9 +87,7 @@ def _block(
         velocity, trace = value_and_divergence(lambda z: flow(model, z, log_ratio), z, probe)
         return torch.cat([velocity.flatten(1), trace.reshape(-1, len(z)).T], 1)
 
-    state, evaluations = ode.dormand_prince(
-        field, torch.cat([z.flatten(1), log_det], 1), low, high, rtol=tol, atol=tol
-    )
+    state, evaluations = ode.dormand_prince(field, torch.cat([z.flatten(1), log_det], 1), low, high, rtol=tol, atol=tol)
     last = torch.full_like(first, high)
     scale, _, _ = _unit(model, last, x)
     end = scale * state[:, :d].reshape(x.shape)

@@ -71,7 +71,7 @@ def sliced_wasserstein(x: Rows, y: Rows, *, slices: int = 64, generator: Generat
     v = v[:1] if x.shape[1] == 1 else v
     squares, jackknife = _transport(x, y, v)
     (floor_x, noise_x), (floor_y, noise_y) = (_split(rows, v, generator) for rows in (x, y))
-    variance = _variance(jackknife, noise_x + noise_y) + (_variance_of_mean(squares) if len(v) > 1 else 0.0)
+    variance = _variance(jackknife.item(), noise_x + noise_y) + (_variance_of_mean(squares) if len(v) > 1 else 0.0)
     square = squares.mean().item()
     slope = 2 * math.sqrt(max(square, floor_x + floor_y))  # of the square; the floor is what equal laws have
     return Estimate(math.sqrt(square), math.sqrt(variance) / slope if slope > 0 else 0.0)
@@ -152,42 +152,40 @@ def _variance(jackknife: float, noise: float) -> float:
     return max(jackknife - 4 * noise**2, 2 * noise**2)
 
 
-def _transport(x: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, float]:
+def _transport(x: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Return squared 2-Wasserstein distances along the directions v and the jackknife variance of their mean.
 
-    The influence of a row on one direction is its Kantorovich potential phi, phi'(x) = 2 (x - G^-1(F(x))).
-    The part of it that no two directions share is left out: it shows in the variance between directions.
+    x (..., n, d), y (..., m, d), v (k, d) give (..., k) and (...). The influence of a row on one direction is its
+    Kantorovich potential phi, phi'(x) = 2 (x - G^-1(F(x))). The part of it that no two directions share is left
+    out: it shows in the variance between directions.
     """
-    n, m, k = len(x), len(y), len(v)
-    (p, order_p), (q, order_q) = (v @ x.mT).sort(1), (v @ y.mT).sort(1)
+    n, m, k = x.shape[-2], y.shape[-2], len(v)
+    (p, order_p), (q, order_q) = (v @ x.mT).sort(), (v @ y.mT).sort()
     cuts = torch.cat([torch.arange(n) * m, torch.arange(m) * n]).unique()
     i, j = cuts // m, cuts // n  # from a cut to the next the quantile functions are constant: p[i] and q[j]
-    gap = p[:, i] - q[:, j]
+    gap = p[..., i] - q[..., j]
     squares = gap.square() @ cuts.diff(append=cuts.new_tensor([n * m])).to(x) / (n * m)
-    variance = 0.0
+    variance = torch.zeros(x.shape[:-2], dtype=x.dtype)
     for rows, order, index, slope in ((p, order_p, i, gap), (q, order_q, j, -gap)):
-        steps = (slope[:, 1:] + slope[:, :-1]) * rows[:, index].diff()
-        potential = torch.nn.functional.pad(steps.cumsum(1), (1, 0))
-        potential = potential[:, torch.searchsorted(index, torch.arange(rows.shape[1]))]
-        influence = torch.zeros_like(potential).scatter(1, order, potential)
-        whole, own = influence.mean(0).var().item(), influence.var(1).mean().item()
-        variance += ((whole - own / k) / (1 - 1 / k) if k > 1 else whole) / rows.shape[1]
+        steps = (slope[..., 1:] + slope[..., :-1]) * rows[..., index].diff()
+        potential = torch.nn.functional.pad(steps.cumsum(-1), (1, 0))
+        potential = potential[..., torch.searchsorted(index, torch.arange(rows.shape[-1]))]
+        influence = torch.zeros_like(potential).scatter(-1, order, potential)
+        whole, own = influence.mean(-2).var(-1), influence.var(-1).mean(-1)
+        variance += ((whole - own / k) / (1 - 1 / k) if k > 1 else whole) / rows.shape[-1]
     return squares, variance
 
 
 def _split(x: Tensor, v: Tensor, generator: Generator) -> tuple[float, float]:
     """Return tr S / n and sqrt(tr S^2) / n, S the covariance of one of the n rows x (see `_variance`).
 
-    Learnt from four pairs of random halves of h rows, of one law, hence C = 2 S / h: on average their squared
+    Learnt from 16 pairs of random halves of h rows, of one law, hence C = 2 S / h: on average their squared
     distance is tr C = 2 tr S / h and their jackknife 4 tr C^2 = 16 tr S^2 / h^2.
     """
-    h = min(len(x) // 2, 1_000)  # more would cost time and add little
-    square = jackknife = 0.0
-    for _ in range(4):
-        first, second = _draw(x, 2 * h, generator).split(h)
-        squares, variance = _transport(first, second, v)
-        square, jackknife = square + squares.mean().item() / 4, jackknife + variance / 4
-    return square * h / (2 * len(x)), math.sqrt(max(jackknife, 0.0)) / 4 * h / len(x)
+    n, h = len(x), min(len(x) // 2, 500)  # more rows would cost time and add little
+    pairs = torch.stack([_draw(x, 2 * h, generator) for _ in range(16)])
+    squares, jackknife = _transport(pairs[:, :h], pairs[:, h:], v)
+    return squares.mean().item() * h / (2 * n), math.sqrt(max(jackknife.mean().item(), 0.0)) * h / (4 * n)
 
 
 def _distance_sums(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

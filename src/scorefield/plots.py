@@ -101,8 +101,20 @@ def score_field(axes: Axes, data: Table, log_density: PointFunction, score: Poin
     longest = np.nanmax(size) or 1.0
     short = arrows / (size + (np.nanquantile(size, 0.25) or longest))[..., None]
     norm = LogNorm(np.clip(np.nanquantile(size, 0.05), longest / 1000, longest / 10), longest)
-    quiver = axes.quiver(*places, short[..., 0], short[..., 1], size, norm=norm, cmap="plasma_r", pivot="mid",
-                         angles="uv", scale_units="width", scale=counts[0], units="inches", width=0.018)
+    quiver = axes.quiver(
+        *places,
+        short[..., 0],
+        short[..., 1],
+        size,
+        norm=norm,
+        cmap="plasma_r",
+        pivot="mid",
+        angles="uv",
+        scale_units="width",
+        scale=counts[0],
+        units="inches",
+        width=0.018,
+    )
     label = f"true length (nats per {'unit' if (lengths == sides).all() else 'length of an axis'})"
     axes.figure.colorbar(quiver, cax=axes.inset_axes((1.03, 0, 0.04, 1)), extend="min", label=label)
     notes = "arrow lengths compressed, colours true", f"grey: 1, 2, 4, 8, 16, {DEPTH} nats below the top"
@@ -259,8 +271,15 @@ def _outside(columns: list[Column], **tables: pd.DataFrame) -> list[str]:
 def _bars(axes: Axes, column: Column, data: pd.DataFrame, samples: pd.DataFrame) -> None:
     for table, name, colour, alpha in (data, "data", DATA, 0.4), (samples, "samples", SAMPLES, 1):
         heights = np.histogram(table, column.edges)[0] / len(table) / np.diff(column.edges)
-        axes.stairs(heights, column.edges, fill=alpha < 1, color=colour, alpha=alpha, linewidth=1.5,
-                    label=f"{name} ({len(table):,} rows)")
+        axes.stairs(
+            heights,
+            column.edges,
+            fill=alpha < 1,
+            color=colour,
+            alpha=alpha,
+            linewidth=1.5,
+            label=f"{name} ({len(table):,} rows)",
+        )
 
 
 def _dots(axes: Axes, columns: list[Column], points: pd.DataFrame, colour: str) -> list[str]:

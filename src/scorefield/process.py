@@ -91,7 +91,7 @@ class VP(Process):
         return 1.0
 
     def beta(self, t: Tensor) -> Tensor:
-        """The noise rate beta(t)."""
+        """Return the noise rate beta at t."""
         return self.beta_min + (self.beta_max - self.beta_min) * t
 
     def integral(self, t: Tensor) -> Tensor:

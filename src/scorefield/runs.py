@@ -84,7 +84,9 @@ def read(folder: Path) -> Run:
     """Return what a run folder's config.toml says. Raises ValueError where there is none or it is damaged."""
     path = folder / "config.toml"
     if not path.is_file():
-        raise ValueError(f"{folder} is not a run: it has no config.toml; make one with: scorefield fit DATA --out {folder}")
+        raise ValueError(
+            f"{folder} is not a run: it has no config.toml; make one with: scorefield fit DATA --out {folder}"
+        )
     text = path.read_bytes()
     try:
         content = tomllib.loads(text.decode())
@@ -220,5 +222,3 @@ def _cut(path: Path, size: int) -> None:
         if file.tell() < size:
             raise CheckpointError(f"{path} is shorter than its checkpoint says; fit again with --force")
         file.truncate(size)
-
-

@@ -4,6 +4,7 @@ A sampler is (model, x, times) -> Iterator[x] over decreasing times, so a trajec
 wraps it, and stopping is `break`. b, r are the coefficients a, s at u.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ def walk(step: Step) -> Sampler:
     def sampler(model: Denoiser, x: Samples, times: Grid) -> Path:
         if times.ndim != 1 or not bool((times.diff() < 0).all()):
             raise ValueError(f"sampling times must decrease; got {times.tolist()}")
-        for k, (t, u) in enumerate(zip(times, times[1:], strict=False), start=1):
+        for k, (t, u) in enumerate(itertools.pairwise(times), start=1):
             x = step(model, x, t, u)
             _require_finite(x, k, u)
             yield x
@@ -82,7 +83,7 @@ def ddim(eta: float = 0.0, generator: Generator | None = None) -> Step:
 
 
 def heun(model: Denoiser, x: Samples, t: Tensor, u: Tensor) -> Samples:
-    """Take Heun's step on the probability flow in y = x/a against s/a: dy / d(s/a) = noise (Karras et al., 2022, alg. 1).
+    """Take Heun's step on the probability flow in y = x/a against s/a: dy/d(s/a) = noise (Karras et al., 2022, alg. 1).
 
     It asks the model twice, at t and at u.
     """
@@ -146,9 +147,10 @@ def sample_blocks(
 
 @torch.no_grad()
 def _draw_block(model: Denoiser, x: Samples, sampler: Sampler, times: Grid) -> Samples:
-    for x in sampler(model, x, times):  # noqa: B007, the last state is what is wanted
+    state = x
+    for state in sampler(model, x, times):  # noqa: B007, only the last is wanted
         pass
-    return model.decompose(x, times[-1])[0]
+    return model.decompose(state, times[-1])[0]
 
 
 def sample(

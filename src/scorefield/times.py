@@ -1,7 +1,8 @@
 """Where in time to train and where to step: laws of t for training, grids of t for sampling."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -10,8 +11,13 @@ from scorefield.process import RATIO_MIN, Process
 from scorefield.tensors import uniform as draw_uniform
 from scorefield.types import Grid
 
-Law = Callable[[int, Generator | None], Tensor]
-"""A law of training times: (n, generator) -> n times, float64."""
+
+class Law(Protocol):
+    """A law of training times."""
+
+    def __call__(self, n: int, generator: Generator | None = None) -> Tensor:
+        """Draw n times, float64."""
+        ...
 
 
 def bounds(process: Process, ratio_min: float = RATIO_MIN) -> tuple[float, float]:
@@ -21,8 +27,10 @@ def bounds(process: Process, ratio_min: float = RATIO_MIN) -> tuple[float, float
     """
     ratio_max = float(process.ratio(torch.tensor(process.t_max, dtype=torch.float64)))
     if not 0 < ratio_min < ratio_max:
-        raise ValueError(f"the smallest noise ratio must lie between 0 and {ratio_max:g}, the largest of {process}; "
-                         f"got {ratio_min:g}")
+        raise ValueError(
+            f"the smallest noise ratio must lie between 0 and {ratio_max:g}, the largest of {process}; "
+            f"got {ratio_min:g}"
+        )
     return ratio_min, ratio_max
 
 

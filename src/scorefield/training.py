@@ -17,6 +17,9 @@ WARM_UP = 100
 """Steps over which the learning rate rises, before it falls to 0 along a cosine."""
 
 
+Weights = tuple[Tensor, ...] | list[Tensor]
+
+
 @dataclass(frozen=True)
 class Progress:
     """One finished step: its number, counted from 1, and the loss of its batch."""
@@ -110,7 +113,7 @@ def _schedule(step: int, steps: int) -> float:
 
 
 @torch.no_grad()
-def _average(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+def _average(averaged: Weights, current: Weights, count: Tensor | int) -> None:
     decay = min(AVERAGE, float(count) / (float(count) + 10))
     torch._foreach_lerp_(averaged, current, 1 - decay)
 

@@ -75,7 +75,7 @@ class TableTransform:
 
     @property
     def log_jacobian(self) -> float:
-        """log |dz/dx| = -sum log scale, in nats: log p(x) = log p(z) + log_jacobian."""
+        """Log |dz/dx| = -sum log scale, in nats: log p(x) = log p(z) + log_jacobian."""
         return -math.fsum(math.log(self.scale[i]) for i in self.varying)
 
     def forward(self, frame: pd.DataFrame, generator: Generator | None = None) -> Samples:
@@ -96,7 +96,6 @@ class TableTransform:
             columns[name] = _typed(values, np.dtype(dtype))
         return pd.DataFrame(columns, columns=list(self.names))
 
-
     @property
     def _shifts(self) -> Tensor:
         return torch.tensor([self.shift[i] for i in self.varying], dtype=torch.float64)
@@ -111,5 +110,3 @@ def _typed(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         top = min(float(limits.max), np.nextafter(float(limits.max) + 1, 0))  # the largest float64 that fits
         return np.clip(np.rint(values), limits.min, top).astype(dtype)
     return values.astype(dtype)
-
-

@@ -1,5 +1,6 @@
 """A multilayer perceptron for vectors that leaves the symmetric solution quickly."""
 
+import itertools
 import math
 
 import torch
@@ -26,6 +27,9 @@ class MLP(nn.Module):
     The last layer starts at zero, so the model starts as the Gaussian fit.
     """
 
+    frequencies: Tensor
+    rates: Tensor
+
     def __init__(
         self,
         dim: int,
@@ -41,8 +45,9 @@ class MLP(nn.Module):
         self.register_buffer("frequencies", 2 * math.pi * periods * directions)
         self.register_buffer("rates", torch.tensor(RATES))
         sizes = [dim + 2 * features, *[width] * depth, dim]
-        self.layers = nn.ModuleList(_linear(i, o, generator) for i, o in zip(sizes, sizes[1:], strict=False))
-        nn.init.zeros_(self.layers[-1].weight)
+        layers = [_linear(i, o, generator) for i, o in itertools.pairwise(sizes)]
+        nn.init.zeros_(layers[-1].weight)
+        self.layers = nn.ModuleList(layers)
         self.embed = _linear(1 + 2 * len(RATES), embedding, generator)
         self.steer = _linear(embedding, 2 * width * depth, generator)
         nn.init.normal_(self.steer.weight, std=0.6 / math.sqrt(embedding), generator=generator)
