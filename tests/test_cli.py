@@ -230,7 +230,7 @@ def test_constant_columns_are_named_and_left_out_of_scores(tmp_path, run_main):
 
 BAD_TABLES = {
     "empty": (b"", ["empty"]),
-    "header only": (b"a,b\n", ["no rows"]),
+    "header only": (b"a,b\n", ["expected rows"]),
     "one row": (b"a,b\n1,2\n", ["row"]),
     "missing cell": (b"a,b\n1,2\n3,\n5,6\n", ["line 3", "'b'"]),
     "nan": (b"a,b\n1,2\n3,nan\n", ["line 3", "'b'"]),
@@ -275,7 +275,7 @@ def test_bad_tables_are_refused_in_one_line_and_leave_nothing(name, tmp_path, ru
         (["fit", "moons", "--out", "OUT", "--objective", "magic"], ["objective", "'magic'", "denoising"]),
         (["fit", "moons", "--out", "OUT", "--rows", "0"], ["at least one row", "0"]),
         (["fit", "moons", "--out", "OUT", "--columns", "x1"], ["--columns"]),
-        (["fit", "digits-table", "--out", "OUT", "--rows", "5000"], ["1797", "5000"]),
+        (["fit", "digits-table", "--out", "OUT", "--rows", "5000"], ["1,797", "5,000"]),
         (["fit", "moons", "--out", "OUT", "--threads", "0"], ["--threads", "0"]),
         (["fit", "moons", "--out", "OUT", "--device", "abacus"], ["--device", "abacus"]),
         (["sample", "RUN", "-n", "0", "--out", "x.csv"], ["-n 0"]),
@@ -308,7 +308,7 @@ def test_bad_arguments_are_refused_in_one_line(arguments, fragments, fitted, tmp
 def test_an_existing_output_needs_force(fitted, tmp_path, run_main):
     path = tmp_path / "s.csv"
     path.write_text("precious")
-    refused(run_main("sample", fitted, "-n", 3, "-o", path), "already exists", "--force")
+    refused(run_main("sample", fitted, "-n", 3, "-o", path), "one that exists", "--force")
     assert path.read_text() == "precious"
     assert run_main("sample", fitted, "-n", 3, "-o", path, "--force")[0] == 0
 

@@ -178,10 +178,10 @@ def test_energy_distance_is_unbiased_for_equal_laws(n, m, d, generator):
 REPEATS = 200
 
 SITUATIONS = {
-    "equal": (60, 60, 2, 0.0, 1.0),
+    "equal": (50, 50, 3, 0.0, 1.0),
     "equal, 16 columns, few rows": (20, 20, 16, 0.0, 1.0),
-    "equal, unequal sizes": (90, 40, 5, 0.0, 1.0),
-    "slightly apart": (150, 150, 2, 0.3, 1.0),
+    "equal, unequal sizes": (60, 25, 8, 0.0, 1.0),
+    "slightly apart": (70, 70, 2, 0.5, 1.0),
     "apart, one column": (80, 50, 1, 1.0, 1.5),
     "far apart": (40, 60, 16, 5.0, 0.7),
 }
@@ -191,12 +191,12 @@ SITUATIONS = {
 @pytest.mark.parametrize("metric", [sliced_wasserstein, energy_distance])
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_the_standard_error_is_the_spread_of_repetitions(situation, metric, generator):
-    # Root mean square error over spread, within 30 %. The spread of 200 numbers is known to 5 to 8 %.
+    # Root mean square error over spread, within 30 %. With other seeds it is 0.9 to 1.1 +- 0.07.
     n, m, d, shift, std = SITUATIONS[situation]
     found = []
     for _ in range(REPEATS):
         x, y = gaussian(n, d, generator), gaussian(m, d, generator, shift, std)
-        options = {"slices": 24, "generator": generator} if metric is sliced_wasserstein else {}
+        options = {"slices": 16, "generator": generator} if metric is sliced_wasserstein else {}
         found.append(metric(x, y, **options))
     values, errors = (f64(*[getattr(one, name) for one in found]) for name in ("value", "stderr"))
     assert 0.7 < errors.square().mean().sqrt() / values.std() < 1.3
@@ -213,13 +213,13 @@ def test_the_standard_errors_of_copying_are_the_spread_of_repetitions(copies, ge
         rows = torch.randint(200, (n,), generator=generator)
         samples = torch.where(copied[:, None], train[rows], samples)
         found.append(copying(samples, train, gaussian(n, 2, generator), generator=generator))
-    for name in ["copying"] + ["near_duplicates"] * (copies > 0):  # without copies the floor of one row rules
+    for name in ["copying"] + ["near_duplicates"] * (copies > 0):  # without copies the least error rules there
         values, errors = (f64(*[getattr(one[name].model, k) for one in found]) for k in ("value", "stderr"))
         assert 0.8 < errors.square().mean().sqrt() / values.std() < 1.25
-        expected = {"copying": 0.5 + copies / 2, "near_duplicates": copies}[name]
-        # A copy always wins; 1 % of the other rows, known from 200 of them, are near duplicates by chance.
-        slack = 0.03 if name == "near_duplicates" else 0.0
-        assert abs(values.mean() - expected) < slack + z_limit() * values.std() / math.sqrt(REPEATS)
+        # A copy always wins and is a near duplicate, the other samples are what held-out rows are.
+        real = f64(*[one[name].real.value for one in found])
+        off = values - copies - (1 - copies) * real
+        assert abs(off.mean()) < z_limit() * off.std() / math.sqrt(REPEATS)
 
 
 # --------------------------------------------------------------------------------------------- invariances

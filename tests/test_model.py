@@ -120,10 +120,10 @@ def test_the_network_sees_unit_variance_and_the_log_ratio(process, dtype):
     """z = x / sqrt(a^2 d^2 + s^2), of unit variance for data of std d; log(s/a), exact in float32 too."""
     model = learned(process, "v", 3, data_std=0.7, net=Recorder())
     times = times_of(process)
-    for t in (times, times[2]):
-        a, s = process.mean_coef(t), process.std(t)
+    for t in (times, times[2], times.float()):  # a time in float32 counts as the number that it is
         x = torch.ones(7, 3, dtype=dtype)
         model.predict(x, t)
+        a, s = process.mean_coef(t.double()), process.std(t.double())
         assert model.net.z.dtype == model.net.log_ratio.dtype == dtype
         assert model.net.log_ratio.shape == (7,)
         scale = (a**2 * 0.49 + s**2).sqrt().reshape(-1, 1).expand(7, 3)

@@ -67,7 +67,7 @@ def test_global_order_is_the_declared_one(name, process, monkeypatch):
     """Errors of mean and variance against the exact law fall as N^-order, to within 0.1 at the last refinement."""
     chain = Affine(name, monkeypatch, gaussian_model(process))
     errors = []
-    for steps in (256, 512, 1024):
+    for steps in (512, 1024, 2048):
         grid = smooth_grid(process, steps)
         mean, std = map(float, marginal(process, grid[-1]))
         found = chain.moments(grid)

@@ -33,7 +33,7 @@ def test_the_generator_reports_each_step_once_and_resumes_where_it_stopped():
 
 def test_the_loss_falls_and_the_report_is_the_loss_before_the_step():
     trainer = Trainer(learned(VP(), "v", 2), steps=300, learning_rate=0.05)
-    first = float(quadratic(trainer)())
+    first = float(quadratic(trainer)().detach())
     losses = [progress.loss for progress in trainer.run(quadratic(trainer))]
     assert losses[0] == first
     assert losses[-1] < 1e-3 * first

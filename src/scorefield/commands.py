@@ -208,6 +208,9 @@ def _request(options: cli.Fit) -> dict[str, object]:
     names = ("data", "budget", "steps", "seed", "process", "objective", "predicts", "columns", "drop", "rows")
     if options.budget is not None and options.steps is not None:
         raise ValueError("expected --budget or --steps; got both; leave one out")
+    if options.seed < 0:
+        raise ValueError(f"--seed must be at least 0; got {options.seed}")
+    seconds(options.budget or DEFAULT_BUDGET)
     if options.budget is None and options.steps is None:
         asked["budget"] = DEFAULT_BUDGET
     if options.data not in toys.TOYS:

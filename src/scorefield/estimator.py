@@ -2,7 +2,6 @@
 
 import numbers
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -54,7 +53,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         self.time_budget = time_budget
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike | pd.DataFrame, y: object = None) -> Self:
+    def fit(self, X: ArrayLike | pd.DataFrame, y: object = None) -> "ScoreDensity":
         """Learn the score of the rows of X (n, d), an array or a data frame of numbers; y is ignored.
 
         Raises ValueError for missing, infinite or non-numeric values, for one row, and where no column varies.

@@ -39,7 +39,7 @@ class Report:
 class Learner:
     """A model that learns rows in model units, and everything that decides how it goes on."""
 
-    def __init__(self, config: Config, train: Samples, validation: Samples, device: str = "cpu") -> None:
+    def __init__(self, config: Config, train: Tensor, validation: Tensor, device: str = "cpu") -> None:
         self.config, self.data = config, train.float().to(device)
         self.held_out = (validation if len(validation) else train)[:VALIDATION_ROWS].float().to(device)
         self.model = config.model(*moments(train.float())).to(device)
@@ -87,7 +87,7 @@ class Learner:
         return Report(self.trainer.step, train, self._validate(self.result) / self.trivial)
 
     @torch.no_grad()
-    def _validate(self, model: ScoreModel) -> float:
+    def _validate(self, model: Denoiser) -> float:
         return float(self.config.loss(model)(self.held_out, self.config.generator("validation")))
 
 
@@ -97,7 +97,7 @@ def moments(x: Samples) -> tuple[Tensor, Tensor]:
     return x.double().mean(0).to(x), (centred.mT @ centred / max(1, len(x) - 1)).to(x)
 
 
-def steps_within(config: Config, train: Samples, validation: Samples, seconds: float, device: str = "cpu") -> int:
+def steps_within(config: Config, train: Tensor, validation: Tensor, seconds: float, device: str = "cpu") -> int:
     """Return how many steps fit into a budget of wall seconds, validation and this timing included.
 
     A throw-away copy of model and generators trains for a twentieth of the budget, and at least 10 steps.

@@ -33,12 +33,12 @@ def walk(step: Step) -> Sampler:
     where a state is not finite.
     """
 
-    @torch.no_grad()
     def sampler(model: Denoiser, x: Samples, times: Grid) -> Path:
         if times.ndim != 1 or not bool((times.diff() < 0).all()):
             raise ValueError(f"sampling times must decrease; got {times.tolist()}")
         for k, (t, u) in enumerate(itertools.pairwise(times), start=1):
-            x = step(model, x, t, u)
+            with torch.no_grad():
+                x = step(model, x, t, u)
             _require_finite(x, k, u)
             yield x
 

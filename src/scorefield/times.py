@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -12,6 +12,7 @@ from scorefield.tensors import uniform as draw_uniform
 from scorefield.types import Grid
 
 
+@runtime_checkable
 class Law(Protocol):
     """A law of training times."""
 

@@ -37,7 +37,7 @@ class Toy:
     columns: tuple[str, ...]
     sample: Callable[[int, Generator], Tensor]
     density: Density | None
-    rows: int = 10_000
+    rows: int = 50_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class BlurredSquares:
 def load(name: str, n: int | None = None, seed: int = 0) -> pd.DataFrame:
     """Return n rows of a built-in data set, the same ones for the same seed.
 
-    n None is 10,000 rows, or all of digits-table. Raises ValueError for an unknown name, for n below 1 and
+    n None is 50,000 rows, or all of digits-table. Raises ValueError for an unknown name, for n below 1 and
     for more rows than there are digits.
     """
     if name not in TOYS:
