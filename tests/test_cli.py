@@ -124,7 +124,7 @@ def test_evaluate_as_json_is_one_object_and_nothing_else(fitted):
         "copying",
     }
     assert found["rows"] == 30
-    assert set(found["copying"]) == {"model", "real"}
+    assert set(found["copying"]) == {"model", "real", "excess"}
     assert found["notes"] == []
 
 

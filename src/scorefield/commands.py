@@ -55,8 +55,11 @@ def fit(options: cli.Fit) -> None:
     train, validation = _model_units(run, parts)
     resumed = lambda step, notes: say(f"resume    from step {step:,} of {run.config.steps:,}", *notes)
     _follow(runs.train(run, train, validation, resumed, options.device), run.config.steps, options.quiet)
-    last = runs.read_metrics(run.folder)[-1]
-    say(f"done      validation loss {last.validation:.4f} of the trivial model's; the run is in {run.folder}")
+    best = min(runs.read_metrics(run.folder), key=lambda report: report.validation)
+    say(
+        f"done      validation loss {best.validation:.4f} of the trivial model's, the smallest, at step {best.step:,}: "
+        f"those weights are kept; the run is in {run.folder}"
+    )
 
 
 def sample(options: cli.Sample) -> None:
@@ -121,7 +124,7 @@ def evaluate(options: cli.Evaluate) -> None:
         "rows": len(held_out),
         "log_likelihood": dataclasses.asdict(metrics.mean_log_likelihood(likelihood)),
         "gaussian_log_likelihood": dataclasses.asdict(metrics.mean_log_likelihood(gaussian)),
-        **{name: dataclasses.asdict(value) for name, value in compared.items()},
+        **{name: dataclasses.asdict(value) | {"excess": value.excess} for name, value in compared.items()},
         "notes": notes,
     }
     if options.json:
@@ -135,9 +138,9 @@ def evaluate(options: cli.Evaluate) -> None:
         f"{'log-likelihood of ' + format(rows, ',') + ' rows, nats':38}{metrics.mean_log_likelihood(likelihood)!s:>22}"
     )
     print(f"{'  of one Gaussian fitted to the data':38}{metrics.mean_log_likelihood(gaussian)!s:>22}")
-    print(f"{'':38}{'this model':>22}{'real against real':>22}")
+    print(f"{'':38}{'this model':>22}{'real against real':>22}{'excess, in errors':>20}")
     for name, value in compared.items():
-        print(f"{name.replace('_', ' '):38}{value.model!s:>22}{value.real!s:>22}")
+        print(f"{name.replace('_', ' '):38}{value.model!s:>22}{value.real!s:>22}{value.excess:>20.1f}")
 
 
 def plot(options: cli.Plot) -> None:

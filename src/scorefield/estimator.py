@@ -2,17 +2,18 @@
 
 import numbers
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from scorefield import runs, samplers, times
 from scorefield.config import Config
+from scorefield.data import split
 from scorefield.fitting import Learner, data_score, score_ratio, steps_within
 from scorefield.likelihood import LogProb, log_prob
 from scorefield.model import ScoreModel
@@ -28,6 +29,9 @@ class ScoreDensity(DensityMixin, BaseEstimator):
     training steps; 'auto' is a function of the number of rows and columns, never of the clock. time_budget, in seconds
     of training, replaces it where given. random_state: an integer, a RandomState or None.
 
+    As scikit-learn asks, parameters are stored as they come and checked by `fit`; X is anything that it takes for a
+    matrix of numbers.
+
     Attributes after `fit`: model_ (the ScoreModel), transform_ (columns and standardisation), config_ (the settings),
     score_ratio_ (the noise ratio at which the score is read), losses_ (training loss relative to the trivial model,
     one number a report), n_iter_, notes_ (what `load` has to say of the folder, a list of sentences), n_features_in_,
@@ -39,12 +43,12 @@ class ScoreDensity(DensityMixin, BaseEstimator):
 
     def __init__(
         self,
-        process: str = "vp",
-        predicts: str = "v",
-        objective: str = "denoising",
-        max_iter: int | str = "auto",
-        time_budget: float | None = None,
-        random_state: int | np.random.RandomState | None = None,
+        process: Any = "vp",
+        predicts: Any = "v",
+        objective: Any = "denoising",
+        max_iter: Any = "auto",
+        time_budget: Any = None,
+        random_state: Any = None,
     ) -> None:
         self.process = process
         self.predicts = predicts
@@ -53,29 +57,32 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         self.time_budget = time_budget
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike | pd.DataFrame, y: object = None) -> "ScoreDensity":
+    def fit(self, X: Any, y: object = None) -> "ScoreDensity":
         """Learn the score of the rows of X (n, d), an array or a data frame of numbers; y is ignored.
 
+        From 10 rows on, a tenth of them is held out and chooses when to stop and where to read the score.
         Raises ValueError for missing, infinite or non-numeric values, for one row, and where no column varies.
         """
         frame = self._table(X, reset=True)
         self.transform_ = TableTransform.fit(frame)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         z = self.transform_.forward(frame, spawn(seed, "dequantise"))
-        self.config_ = self._config(z, seed)
-        learner = Learner(self.config_, z, z[:0])
+        train, validation, test = split(len(z), seed)
+        train, validation = z[[*train, *test]], z[validation]
+        self.config_ = self._config(train, validation, seed)
+        learner = Learner(self.config_, train, validation)
         self.losses_ = [report.train for report in learner.run() if report is not None]
-        self.model_ = learner.result.eval()
+        self.model_ = learner.result
         self.score_ratio_ = score_ratio(self.model_, learner.held_out[:1000], seed)
         self.n_iter_ = self.config_.steps
         self.frame_ = isinstance(X, pd.DataFrame)
         return self
 
-    def score_samples(self, X: ArrayLike | pd.DataFrame) -> np.ndarray:
+    def score_samples(self, X: Any) -> np.ndarray:
         """Return log p(x) of each row, (n,), in nats in the units of the data. See `log_prob` for the errors."""
         return self.log_prob(X).value.numpy()
 
-    def log_prob(self, X: ArrayLike | pd.DataFrame) -> LogProb:
+    def log_prob(self, X: Any) -> LogProb:
         """Return log p(x) of each row with its standard error and the network calls it took.
 
         In nats and the units of the data, from the probability flow in float64; constant columns are left out, integer
@@ -86,12 +93,12 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         found = log_prob(self._double(), z, generator=spawn(self.config_.seed, "probes"))
         return found._replace(value=found.value + self.transform_.log_jacobian)
 
-    def score(self, X: ArrayLike | pd.DataFrame, y: object = None) -> float:
+    def score(self, X: Any, y: object = None) -> float:
         """Return the mean log-likelihood of the rows, in nats: not the gradient, which is `score_function`."""
         return float(self.score_samples(X).mean())
 
     @torch.no_grad()
-    def score_function(self, X: ArrayLike | pd.DataFrame) -> np.ndarray | pd.DataFrame:
+    def score_function(self, X: Any) -> np.ndarray | pd.DataFrame:
         """Return grad log p(x), (n, d), per unit of each column; 0 for constant columns. A frame when fit got one.
 
         It is the score of the data smoothed by noise of std score_ratio_ column standard deviations, the level at
@@ -134,19 +141,19 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         run = runs.create(Path(folder), request, {"source": "python"}, self.config_, self.transform_, None)
         runs.save_final(run, self.model_, self.score_ratio_)
 
-    def _config(self, z: torch.Tensor, seed: int) -> Config:
+    def _config(self, train: torch.Tensor, validation: torch.Tensor, seed: int) -> Config:
         choices: dict = {"process": self.process, "predicts": self.predicts, "objective": self.objective, "seed": seed}
         if self.time_budget is not None:
             if not self.time_budget > 0:
                 raise ValueError(f"time_budget must be a positive number of seconds; got {self.time_budget!r}")
             trial = Config(steps=1, **choices)
-            return Config(steps=steps_within(trial, z, z[:0], self.time_budget), **choices)
-        steps = automatic_steps(*z.shape) if self.max_iter == "auto" else self.max_iter
+            return Config(steps=steps_within(trial, train, validation, self.time_budget), **choices)
+        steps = automatic_steps(*train.shape) if self.max_iter == "auto" else self.max_iter
         if not isinstance(steps, numbers.Integral) or steps < 1:
             raise ValueError(f"max_iter must be 'auto' or a whole number of at least 1; got {self.max_iter!r}")
         return Config(steps=int(steps), **choices)
 
-    def _table(self, X: ArrayLike | pd.DataFrame, reset: bool) -> pd.DataFrame:
+    def _table(self, X: Any, reset: bool) -> pd.DataFrame:
         """Return X as a checked table whose columns keep their types."""
         frame = X if isinstance(X, pd.DataFrame) else None
         values = validate_data(self, X, reset=reset, dtype="numeric", ensure_min_samples=2 if reset else 1)
@@ -157,7 +164,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         names = [f"x{i + 1}" for i in range(values.shape[1])] if frame is None else list(map(str, frame.columns))
         return pd.DataFrame(values, columns=names)
 
-    def _coordinates(self, X: ArrayLike | pd.DataFrame) -> torch.Tensor:
+    def _coordinates(self, X: Any) -> torch.Tensor:
         check_is_fitted(self)
         return self.transform_.forward(self._table(X, reset=False))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefield.config import Config
 from scorefield.divergence import value_and_divergence
@@ -46,12 +46,18 @@ class Learner:
         self.trainer = Trainer(self.model, config.steps, config.learning_rate)
         self.rows, self.noise = config.generator("rows"), config.generator("noise")
         self.sum, self.count = 0.0, 0
+        self.best, self.best_loss = _copy(self.model), math.inf
         self.trivial = self._validate(self.model) / relative_loss(self._validate, self.model)
 
     @property
     def result(self) -> ScoreModel:
-        """The model with averaged weights: the one to use."""
-        return self.trainer.average.module  # type: ignore[return-value]
+        """The averaged weights of the report with the smallest validation loss: the model to use.
+
+        On few rows the loss on held-out rows rises again when a model starts to memorise; the end is then not the best.
+        """
+        model = self.config.model(self.model.mean, self.model.covariance).to(self.model.mean.device)
+        model.load_state_dict(self.best)
+        return model.eval()
 
     def run(self) -> Iterator[Report | None]:
         """Train to the end; after each step yield a report, or None between reports."""
@@ -72,6 +78,8 @@ class Learner:
             "noise": self.noise.get_state(),
             "sum": torch.tensor(self.sum, dtype=torch.float64),
             "count": torch.tensor(self.count),
+            "best_loss": torch.tensor(self.best_loss, dtype=torch.float64),
+            **{f"best.{name}": value.cpu() for name, value in self.best.items()},
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -80,15 +88,25 @@ class Learner:
         self.rows.set_state(state["rows"])
         self.noise.set_state(state["noise"])
         self.sum, self.count = float(state["sum"]), int(state["count"])
+        self.best_loss = float(state["best_loss"])
+        self.best = {name: state[f"best.{name}"].to(value) for name, value in self.best.items()}
 
     def _report(self) -> Report:
         train = self.sum / self.count / self.trivial
         self.sum, self.count = 0.0, 0
-        return Report(self.trainer.step, train, self._validate(self.result) / self.trivial)
+        average = self.trainer.average.module
+        validation = self._validate(average) / self.trivial
+        if validation < self.best_loss:
+            self.best, self.best_loss = _copy(average), validation
+        return Report(self.trainer.step, train, validation)
 
     @torch.no_grad()
-    def _validate(self, model: Denoiser) -> float:
+    def _validate(self, model: nn.Module) -> float:
         return float(self.config.loss(model)(self.held_out, self.config.generator("validation")))
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def moments(x: Samples) -> tuple[Tensor, Tensor]:
