@@ -5,10 +5,10 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from scorefield import objectives, times
-from scorefield.model import ScoreModel
+from scorefield.model import Denoiser, ScoreModel
 from scorefield.nets import MLP
 from scorefield.prediction import PREDICTIONS
 from scorefield.process import PROCESSES
@@ -64,7 +64,7 @@ class Config:
         net = MLP(len(mean), self.width, self.depth, self.features, generator=self.generator("init"))
         return ScoreModel(net, PROCESSES[self.process](), mean, covariance, self.predicts)
 
-    def loss(self, model: nn.Module, *, averaged_targets: bool = False) -> Callable[[Tensor, Generator], Tensor]:
+    def loss(self, model: Denoiser, *, averaged_targets: bool = False) -> Callable[[Tensor, Generator], Tensor]:
         """Return the loss (x, generator) -> mean of the objective over a batch, at times drawn from the law of t.
 
         averaged_targets: what training follows; the batch itself serves as references, for less variance.

@@ -67,8 +67,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         self.transform_ = TableTransform.fit(frame)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         z = self.transform_.forward(frame, spawn(seed, "dequantise"))
-        train, validation, test = split(len(z), seed)
-        train, validation = z[[*train, *test]], z[validation]
+        rows, held_out, others = split(len(z), seed)
+        train, validation = z[[*rows, *others]], z[held_out]
         self.config_ = self._config(train, validation, seed)
         learner = Learner(self.config_, train, validation)
         self.losses_ = [report.train for report in learner.run() if report is not None]

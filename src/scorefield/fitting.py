@@ -94,14 +94,14 @@ class Learner:
     def _report(self) -> Report:
         train = self.sum / self.count / self.trivial
         self.sum, self.count = 0.0, 0
-        average = self.trainer.average.module
+        average: ScoreModel = self.trainer.average.module  # type: ignore[assignment]
         validation = self._validate(average) / self.trivial
         if validation < self.best_loss:
             self.best, self.best_loss = _copy(average), validation
         return Report(self.trainer.step, train, validation)
 
     @torch.no_grad()
-    def _validate(self, model: nn.Module) -> float:
+    def _validate(self, model: Denoiser) -> float:
         return float(self.config.loss(model)(self.held_out, self.config.generator("validation")))
 
 
