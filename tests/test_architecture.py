@@ -88,7 +88,7 @@ def test_importing_loads_nothing_heavy():
 
 def test_loading_everything_changes_no_global_state():
     code = """
-import torch, numpy, random, matplotlib, warnings
+import torch, numpy, random, matplotlib, pandas, pyarrow.parquet, rich.progress, tyro, sklearn.neighbors, scipy.stats
 state = lambda: (torch.get_rng_state().tolist(), torch.get_default_dtype(), torch.get_num_threads(),
     torch.is_grad_enabled(), str(numpy.random.get_state()), random.getstate(), dict(matplotlib.rcParams))
 before = state()
