@@ -23,8 +23,8 @@ test: $(VENV)/tested lint
 	$(BIN)/python -m pytest --quiet --numprocesses 2
 
 lint: $(VENV)/tested
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check --quiet src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check --quiet src tests benchmarks
 	$(BIN)/mypy
 
 benchmark: $(VENV)/measured

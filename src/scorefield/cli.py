@@ -70,7 +70,7 @@ class Sample(Common):
     """file to write: .csv .tsv .parquet .npy or .npz"""
     sampler: str = "heun"
     """heun, ddim, euler, ancestral or euler_maruyama"""
-    steps: int = 18
+    steps: int = 32
     """steps of the sampler"""
     seed: int = 0
     """seed of the draw"""

@@ -115,7 +115,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         n_samples: int = 1,
         random_state: int | np.random.RandomState | None = None,
         sampler: str = "heun",
-        steps: int = 18,
+        steps: int = samplers.STEPS,
     ) -> np.ndarray | pd.DataFrame:
         """Draw n_samples rows, (n, d), in the units and types of the data: an array, or a frame when fit got one.
 

@@ -22,6 +22,9 @@ Step = Callable[[Denoiser, Samples, Tensor, Tensor], Samples]
 Sampler = Callable[[Denoiser, Samples, Grid], Path]
 """(model, x, times) -> the states at times[1:], for decreasing times; x is the state at times[0]."""
 
+STEPS = 32
+"""Steps of a sampler unless said otherwise: where the error of Heun's fades into that of a learned model."""
+
 BLOCK = 1024
 """Samples are drawn in blocks of this size, each with a generator of its own."""
 
@@ -129,7 +132,7 @@ def sample_blocks(
 ) -> Iterator[Samples]:
     """Yield n samples of the model in blocks of BLOCK rows, shape (rows, d), in the type of its moments.
 
-    Each block starts from the prior at t_max, walks along `times` (18 steps of `times.grid` by default) and ends with
+    Each block starts from the prior at t_max, walks along `times` (32 steps of `times.grid` by default) and ends with
     a jump to the clean part, which leaves no noise behind. Block k draws from its own generator, made from one integer
     of `generator` and k, and a partial block is computed whole and cut: the first 10 of 10 samples are the first 10
     of 1,000. Raises ValueError for a negative n or an unknown sampler.
@@ -138,7 +141,7 @@ def sample_blocks(
         raise ValueError(f"the number of samples must not be negative; got {n}")
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {list(SAMPLERS)}; got {sampler!r}")
-    path = grid(model.process, 18) if times is None else times
+    path = grid(model.process, STEPS) if times is None else times
     seed, prior = integer(generator), model.prior()
     for k in range(-(-n // BLOCK)):
         rows = min(BLOCK, n - k * BLOCK)
