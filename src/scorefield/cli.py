@@ -79,8 +79,8 @@ class Sample(Common):
 
 
 @dataclass(kw_only=True)
-class Score(Common):
-    """Write the score, the gradient of the log-density, at points: columns score_<column>, per unit of the column."""
+class AtPoints(Common):
+    """Options of the commands that answer at points."""
 
     run: Positional[Path]
     """a RUN folder"""
@@ -93,17 +93,13 @@ class Score(Common):
 
 
 @dataclass(kw_only=True)
-class Logprob(Common):
-    """Write the log-density at points, in nats: columns logprob, stderr, evaluations."""
+class Score(AtPoints):
+    """Write the score, the gradient of the log-density, at points: columns score_<column>, per unit of the column."""
 
-    run: Positional[Path]
-    """a RUN folder"""
-    points: Positional[Path]
-    """a table with the columns of the RUN"""
-    out: Annotated[Path, arg(aliases=["-o"])]
-    """file to write: .csv .tsv .parquet .npy or .npz"""
-    force: bool = False
-    """replace the file if it exists"""
+
+@dataclass(kw_only=True)
+class Logprob(AtPoints):
+    """Write the log-density at points, in nats: columns logprob, stderr, evaluations."""
 
 
 @dataclass(kw_only=True)

@@ -319,7 +319,7 @@ def _open(folder: Path, options: cli.Common) -> ScoreDensity:
     return estimator
 
 
-def _at_points(options: cli.Score | cli.Logprob, answer: Callable[[ScoreDensity, pd.DataFrame], pd.DataFrame]) -> None:
+def _at_points(options: cli.AtPoints, answer: Callable[[ScoreDensity, pd.DataFrame], pd.DataFrame]) -> None:
     """Write the answer at each point of a table, block by block."""
     data.check_output(options.out, options.force)
     estimator = _open(options.run, options)
