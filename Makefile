@@ -28,7 +28,8 @@ lint: $(VENV)/tested
 	$(BIN)/mypy
 
 benchmark: $(VENV)/measured
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/densities.py
+	$(BIN)/python benchmarks/samplers.py
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
