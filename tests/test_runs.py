@@ -210,5 +210,5 @@ def test_a_stale_temporary_folder_of_a_killed_save_is_removed(tmp_path):
 def test_metrics_have_no_clock(tmp_path):
     run = make_run(tmp_path / "run")
     for line in (run.folder / "metrics.jsonl").read_text().splitlines():
-        assert set(json.loads(line)) == {"step", "train", "validation"}
+        assert set(json.loads(line)) == {"step", "train", "validation", "kept"}
     assert (run.folder / "timing.jsonl").stat().st_size > 0

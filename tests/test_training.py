@@ -48,7 +48,7 @@ def test_the_average_is_the_recursion_that_it_states():
         count = progress.step - 1
         decay = min(AVERAGE, count / (count + 10)) if expected is not None else 0.0
         expected = weights if expected is None else decay * expected + (1 - decay) * weights
-        found = torch.cat([p.flatten() for p in trainer.average.module.parameters()])
+        found = torch.cat([p.flatten() for p in trainer.average.parameters()])
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
 
 
@@ -71,7 +71,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(bad):
     loss = lambda: good() * (bad if next(calls) == 4 else 1.0)
     with pytest.raises(RuntimeError, match=rf"the loss became {bad} at step 5; lower the learning rate"):
         list(trainer.run(loss))
-    assert all(p.isfinite().all() for p in trainer.average.module.parameters())
+    assert all(p.isfinite().all() for p in trainer.average.parameters())
 
 
 def test_a_state_of_another_network_is_refused():
@@ -98,7 +98,7 @@ def test_the_trivial_model_is_at_one_and_the_truth_below():
     mixture = GaussianMixture.isotropic(f64(1.0, 1.0), f64([-1.0], [1.0]), 0.1)
     x = mixture.sample(2000, Generator().manual_seed(0)).float()
     model = config.model(*moments(x))
-    loss = lambda m: float(config.loss(m)(x, Generator().manual_seed(0)).detach())
+    loss = lambda m: float(config.loss(m)(x, Generator().manual_seed(0)).detach().mean())
     assert relative_loss(loss, model) == pytest.approx(1, abs=1e-6)  # a new model answers zero
 
 
@@ -140,7 +140,32 @@ def exact_loss(config: Config, learner: Learner, oracle: ExactDenoiser) -> float
         return (p * clean + q * noise).to(x)
 
     oracle.predict = predict
-    return learner._validate(oracle) / learner.trivial
+    return float(learner._validate(oracle).mean()) / learner.trivial
+
+
+def test_a_report_is_kept_unless_it_is_clearly_worse_than_the_lowest():
+    """Kept while mean(loss - lowest) <= its standard error over the rows; the lowest moves only down."""
+    x = torch.randn(100, 2, generator=Generator().manual_seed(0))
+    learner = Learner(Config(steps=1, width=8, features=4), x, x)
+    base = torch.linspace(1, 2, 100, dtype=torch.float64)
+    wave = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(50)  # std 1, standard error 0.1
+    learner.lowest, learner.count = base, 1
+    reports = []
+    for losses in (base - 0.5, base - 0.5 + 0.09 + wave, base - 0.5 + 0.11 + wave, base - 0.4, base - 0.6):
+        learner.count, learner._validate = 1, lambda _, losses=losses: losses
+        reports.append(learner._report())
+    assert [report.kept for report in reports] == [True, True, False, False, True]
+
+
+def test_memorising_rows_does_not_win():
+    """Trained long on 60 rows the end is clearly worse on held-out rows, so earlier weights are the model."""
+    x = torch.randn(1060, 2, generator=Generator().manual_seed(0))
+    learner = Learner(Config(steps=600, width=64), x[:60], x[60:])
+    reports = [report for report in learner.run() if report is not None]
+    kept = [report for report in reports if report.kept]
+    assert not reports[-1].kept
+    assert float(learner._validate(learner.result).mean()) / learner.trivial < reports[-1].validation - 0.05
+    assert all(report.validation < 1.02 for report in kept)
 
 
 def test_the_score_ratio_is_where_the_error_is_smallest():

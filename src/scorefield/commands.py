@@ -55,11 +55,13 @@ def fit(options: cli.Fit) -> None:
     train, validation = _model_units(run, parts)
     resumed = lambda step, notes: say(f"resume    from step {step:,} of {run.config.steps:,}", *notes)
     _follow(runs.train(run, train, validation, resumed, options.device), run.config.steps, options.quiet)
-    best = min(runs.read_metrics(run.folder), key=lambda report: report.validation)
-    say(
-        f"done      validation loss {best.validation:.4f} of the trivial model's, the smallest, at step {best.step:,}: "
-        f"those weights are kept; the run is in {run.folder}"
+    kept = [report for report in runs.read_metrics(run.folder) if report.kept]
+    outcome = (
+        f"the weights of step {kept[-1].step:,} are kept, validation loss {kept[-1].validation:.4f} of the trivial model's"
+        if kept
+        else "no step was better than one Gaussian, so the model is that Gaussian"
     )
+    say(f"done      {outcome}; the run is in {run.folder}")
 
 
 def sample(options: cli.Sample) -> None:

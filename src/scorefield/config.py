@@ -65,7 +65,7 @@ class Config:
         return ScoreModel(net, PROCESSES[self.process](), mean, covariance, self.predicts)
 
     def loss(self, model: Denoiser, *, averaged_targets: bool = False) -> Callable[[Tensor, Generator], Tensor]:
-        """Return the loss (x, generator) -> mean of the objective over a batch, at times drawn from the law of t.
+        """Return the loss (x, generator) -> the objective of each row of x, at times drawn from the law of t.
 
         averaged_targets: what training follows; the batch itself serves as references, for less variance.
         """
@@ -74,7 +74,7 @@ class Config:
 
         def loss(x: Tensor, generator: Generator) -> Tensor:
             references = x if averaged_targets else None
-            return objective(model, x, law(len(x), generator), references=references, generator=generator).mean()
+            return objective(model, x, law(len(x), generator), references=references, generator=generator)
 
         return loss
 

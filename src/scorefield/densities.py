@@ -17,8 +17,11 @@ def posterior_of_rows(x: Samples, rows: Rows, a: Tensor, s: Tensor) -> tuple[Sam
     The posterior weight of row r is proportional to exp(-|x/a - r|^2 / 2 (s/a)^2). a and s: shaped for x. The same as
     GaussianMixture.posterior for point masses, in a fraction of the time.
     """
-    distance = torch.cdist((x / a).flatten(1), rows.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
-    weights = (-((distance * (a / s).reshape(-1, 1)) ** 2) / 2).softmax(1)
+    flat = rows.flatten(1).double()
+    precision = (a / s).double().reshape(-1, 1) ** 2
+    located = torch.cat([(x.double() / a).flatten(1) * precision, precision.expand(len(x), 1)], 1)
+    logits = located @ torch.cat([flat, -flat.square().sum(1, keepdim=True) / 2], 1).mT  # less |x/a|^2 (a/s)^2 / 2
+    weights = logits.sub_(logits.amax(1, keepdim=True)).to(x).softmax(1)
     clean = (weights @ rows.flatten(1)).reshape(x.shape)
     return clean, (x - a * clean) / s
 

@@ -28,12 +28,14 @@ VALIDATION_ROWS = 4096
 class Report:
     """Where training stands: training loss since the last report and validation loss, relative to the trivial model.
 
-    The validation loss is that of the averaged weights on held-out rows and frozen noise.
+    The validation loss is that of the averaged weights on held-out rows and frozen noise. kept: whether these weights
+    are the model to use, until a later report is kept.
     """
 
     step: int
     train: float
     validation: float
+    kept: bool
 
 
 class Learner:
@@ -46,14 +48,16 @@ class Learner:
         self.trainer = Trainer(self.model, config.steps, config.learning_rate)
         self.rows, self.noise = config.generator("rows"), config.generator("noise")
         self.sum, self.count = 0.0, 0
-        self.best, self.best_loss = _copy(self.model), math.inf
-        self.trivial = self._validate(self.model) / relative_loss(self._validate, self.model)
+        self.best, self.lowest = _copy(self.model), self._validate(self.model)
+        self.trivial = float(self.lowest.mean()) / relative_loss(lambda m: float(self._validate(m).mean()), self.model)
 
     @property
     def result(self) -> ScoreModel:
-        """The averaged weights of the report with the smallest validation loss: the model to use.
+        """The averaged weights of the last report that was kept: the model to use.
 
         On few rows the loss on held-out rows rises again when a model starts to memorise; the end is then not the best.
+        On many rows the end is, and the report that happens to have the smallest loss is only luck: so a report is kept
+        unless it is worse than the smallest loss by more than the standard error of their difference, row by row.
         """
         model = self.config.model(self.model.mean, self.model.covariance).to(self.model.mean.device)
         model.load_state_dict(self.best)
@@ -66,7 +70,7 @@ class Learner:
             batches(self.data, self.config.batch_size, self.rows),
         )
         every = max(1, self.config.steps // REPORTS)
-        for progress in self.trainer.run(lambda: loss(next(rows), self.noise)):
+        for progress in self.trainer.run(lambda: loss(next(rows), self.noise).mean()):
             self.sum, self.count = self.sum + progress.loss, self.count + 1
             due = progress.step % every == 0 or progress.step == self.config.steps
             yield self._report() if due else None
@@ -78,7 +82,7 @@ class Learner:
             "noise": self.noise.get_state(),
             "sum": torch.tensor(self.sum, dtype=torch.float64),
             "count": torch.tensor(self.count),
-            "best_loss": torch.tensor(self.best_loss, dtype=torch.float64),
+            "lowest": self.lowest.cpu(),
             **{f"best.{name}": value.cpu() for name, value in self.best.items()},
         }
 
@@ -88,21 +92,26 @@ class Learner:
         self.rows.set_state(state["rows"])
         self.noise.set_state(state["noise"])
         self.sum, self.count = float(state["sum"]), int(state["count"])
-        self.best_loss = float(state["best_loss"])
+        self.lowest = state["lowest"].to(self.lowest)
         self.best = {name: state[f"best.{name}"].to(value) for name, value in self.best.items()}
 
     def _report(self) -> Report:
         train = self.sum / self.count / self.trivial
         self.sum, self.count = 0.0, 0
-        average: ScoreModel = self.trainer.average.module  # type: ignore[assignment]
-        validation = self._validate(average) / self.trivial
-        if validation < self.best_loss:
-            self.best, self.best_loss = _copy(average), validation
-        return Report(self.trainer.step, train, validation)
+        average = self.trainer.average
+        losses = self._validate(average)
+        if losses.mean() < self.lowest.mean():
+            self.lowest = losses
+        excess = losses - self.lowest
+        kept = bool(excess.mean() <= excess.std(correction=0) / math.sqrt(len(excess)))
+        if kept:
+            self.best = _copy(average)
+        return Report(self.trainer.step, train, float(losses.mean()) / self.trivial, kept)
 
     @torch.no_grad()
-    def _validate(self, model: Denoiser) -> float:
-        return float(self.config.loss(model)(self.held_out, self.config.generator("validation")))
+    def _validate(self, model: Denoiser) -> Tensor:
+        """Return the loss of each held-out row on frozen noise, float64."""
+        return self.config.loss(model)(self.held_out, self.config.generator("validation")).double()
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

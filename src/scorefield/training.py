@@ -1,12 +1,12 @@
 """Training as a generator of progress reports: the loop belongs to the caller."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from scorefield.model import ScoreModel
 
@@ -15,9 +15,6 @@ AVERAGE = 0.999
 
 WARM_UP = 100
 """Steps over which the learning rate rises, before it falls to 0 along a cosine."""
-
-
-Weights = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,13 +28,13 @@ class Progress:
 class Trainer:
     """A model in training: its weights, their running average, Adam's moments and the number of steps done.
 
-    The learning rate rises for WARM_UP steps and falls to 0 at step `steps` along a cosine; `average.module` is the
+    The learning rate rises for WARM_UP steps and falls to 0 at step `steps` along a cosine; `average` is the
     model to use. Raises RuntimeError where a loss is not finite.
     """
 
     def __init__(self, model: ScoreModel, steps: int, learning_rate: float = 4e-3) -> None:
         self.model, self.steps, self.learning_rate, self.step = model, steps, learning_rate, 0
-        self.average = AveragedModel(model, multi_avg_fn=_average)
+        self.average = copy.deepcopy(model).requires_grad_(False)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
 
     def run(self, loss: Callable[[], Tensor]) -> Iterator[Progress]:
@@ -61,7 +58,8 @@ class Trainer:
         self.optimizer.zero_grad()
         value.backward()
         self.optimizer.step()
-        self.average.update_parameters(self.model)
+        decay = min(AVERAGE, self.step / (self.step + 10))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
         self.step += 1
 
     def state(self) -> dict[str, Tensor]:
@@ -110,12 +108,6 @@ class _Zero(nn.Module):
 
 def _schedule(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARM_UP) * (1 + math.cos(math.pi * step / steps)) / 2
-
-
-@torch.no_grad()
-def _average(averaged: Weights, current: Weights, count: Tensor | int) -> None:
-    decay = min(AVERAGE, float(count) / (float(count) + 10))
-    torch._foreach_lerp_(averaged, current, 1 - decay)
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -51,6 +51,8 @@ class MLP(nn.Module):
         self.embed = _linear(1 + 2 * len(RATES), embedding, generator)
         self.steer = _linear(embedding, 2 * width * depth, generator)
         nn.init.normal_(self.steer.weight, std=0.6 / math.sqrt(embedding), generator=generator)
+        with torch.no_grad():
+            self.steer.bias.view(depth, 2, width)[:, 0] = 1
 
     def forward(self, z: Tensor, log_ratio: Tensor) -> Tensor:
         """Return the prediction for z (n, d) of unit variance at log(s/a) (n,)."""
@@ -60,8 +62,7 @@ class MLP(nn.Module):
         embedded = silu(self.embed(torch.cat([level / 4, phases.sin(), phases.cos()], 1)))
         steering = self.steer(embedded).chunk(2 * (len(self.layers) - 1), 1)
         for layer, scale, shift in zip(self.layers[:-1], steering[::2], steering[1::2], strict=True):
-            response = layer(hidden)
-            hidden = silu(torch.addcmul(response, response, scale) + shift)
+            hidden = silu(torch.addcmul(shift, layer(hidden), scale))
         return self.layers[-1](hidden)
 
     def _features(self, z: Tensor, ratio: Tensor) -> Tensor:
