@@ -15,7 +15,8 @@ from torch import Generator, Tensor, nn
 from scorefield.densities import GaussianMixture
 from scorefield.model import ScoreModel
 from scorefield.prediction import PREDICTIONS
-from scorefield.process import VE, VP, Process, Straight
+from scorefield.process import EDM, VE, VP, Cosine, Process, Straight, SubVP
+from scorefield.sde import LinearSDE
 
 F64 = torch.float64
 
@@ -68,6 +69,20 @@ def _vp(name: str, beta_min: float, beta_max: float) -> ProcessCase:
     return ProcessCase(name, VP(beta_min, beta_max), lambda t: -beta(t) / 2, beta, a, lambda t: 1 - a(t) ** 2)
 
 
+def _subvp(name: str, beta_min: float, beta_max: float) -> ProcessCase:
+    vp = _vp(name, beta_min, beta_max)
+    g2 = lambda t: vp.g2(t) * (1 - vp.a(t) ** 4)
+    return ProcessCase(name, SubVP(beta_min, beta_max), vp.f, g2, vp.a, lambda t: vp.var(t) ** 2)
+
+
+def _cosine(name: str, offset: float) -> ProcessCase:
+    shift = mpf(offset)
+    phi = lambda t: (t + shift) / (1 + shift) * mp.pi / 2
+    a = lambda t: mp.cos(phi(t)) / mp.cos(phi(mpf(0)))
+    f = lambda t: -mp.pi / 2 / (1 + shift) * mp.tan(phi(t))
+    return ProcessCase(name, Cosine(offset), f, lambda t: -2 * f(t), a, lambda t: 1 - a(t) ** 2)
+
+
 def _ve(name: str, sigma_min: float, sigma_max: float) -> ProcessCase:
     low, high = mpf(sigma_min), mpf(sigma_max)
     ladder = lambda t: low ** (2 - 2 * t) * high ** (2 * t)  # the squared geometric ladder of noise levels
@@ -77,6 +92,20 @@ def _ve(name: str, sigma_min: float, sigma_max: float) -> ProcessCase:
     )
 
 
+def _linear_vp() -> ProcessCase:
+    vp = _vp("linear-vp", 0.1, 20.0)
+    process = LinearSDE(vp.process.drift, vp.process.diffusion)
+    return ProcessCase("linear-vp", process, vp.f, vp.g2, vp.a, vp.var, accuracy=1e-8)
+
+
+def _linear_wave() -> ProcessCase:
+    """f = -sin 6t, g = 1 + t: s^2 has no closed form, so mpmath integrates (1 + u)^2 exp((cos 6u - cos 6t) / 3)."""
+    process = LinearSDE(lambda t: -(6 * t).sin(), lambda t: 1 + t)
+    noise = lambda t: mp.quad(lambda u: (1 + u) ** 2 * mp.exp((mp.cos(6 * t) - mp.cos(6 * u)) / 3), [0, t / 2, t])
+    a = lambda t: mp.exp((mp.cos(6 * t) - 1) / 6)
+    return ProcessCase("linear-wave", process, lambda t: -mp.sin(6 * t), lambda t: (1 + t) ** 2, a, noise, 1e-8)
+
+
 PROCESS_CASES = [
     _vp("vp", 0.1, 20.0),
     _vp("vp-constant", 5.0, 5.0),
@@ -84,6 +113,18 @@ PROCESS_CASES = [
     _ve("ve", 0.01, 50.0),
     _ve("ve-wide", 0.0005, 348.0),
     _ve("ve-narrow", 0.3, 0.9),
+    _linear_vp(),
+    _linear_wave(),
+    _subvp("subvp", 0.1, 20.0),
+    _cosine("cosine", 0.008),
+    ProcessCase(
+        "edm",
+        EDM(80.0),
+        lambda t: mpf(0),
+        lambda t: 2 * mpf(80) ** 2 * t,
+        lambda t: mpf(1),
+        lambda t: mpf(80) ** 2 * t**2,
+    ),
     ProcessCase(
         "straight",
         Straight(),

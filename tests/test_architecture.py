@@ -16,7 +16,7 @@ LAYERS = [
     {"types"},
     {"tensors", "ode", "checkpoint", "cli"},
     {"process", "densities", "data", "transforms", "nets"},
-    {"prediction", "divergence", "times", "toys", "metrics"},
+    {"sde", "prediction", "divergence", "times", "toys", "metrics"},
     {"model"},
     {"objectives", "samplers", "likelihood"},
     {"config", "training"},
