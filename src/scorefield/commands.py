@@ -162,7 +162,7 @@ def plot(options: cli.Plot) -> None:
     reports = runs.read_metrics(options.run)
     if reports:
         figure = plots.Figure(figsize=(7, 4), layout="constrained")
-        steps, training, validation = map(np.array, zip(*map(dataclasses.astuple, reports), strict=True))
+        steps, training, validation, _ = map(np.array, zip(*map(dataclasses.astuple, reports), strict=True))
         plots.loss_curves(figure.subplots(), steps, training, validation)
         plots.save(figure, folder / "loss.png")
     _speaker(options)(*(f"note: {note}" for note in notes), f"drew {folder}")

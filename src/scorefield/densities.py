@@ -11,19 +11,27 @@ from scorefield.tensors import match, normal
 from scorefield.types import PerSample, Rows, Samples, Times
 
 
-def posterior_of_rows(x: Samples, rows: Rows, a: Tensor, s: Tensor) -> tuple[Samples, Samples]:
-    """Return E[X | x] and E[Z | x] where x = a X + s Z, X is one of some rows, all equally likely, Z standard normal.
+def posterior_of_rows(
+    x: Samples, rows: Rows, a: Tensor, s: Tensor, std: float = 0.0, log_weights: Tensor | None = None
+) -> tuple[Samples, Samples]:
+    """Return E[X | x] and E[Z | x] where x = a X + s Z, X is one of some rows plus std U, Z and U standard normal.
 
-    The posterior weight of row r is proportional to exp(-|x/a - r|^2 / 2 (s/a)^2). a and s: shaped for x. The same as
-    GaussianMixture.posterior for point masses, in a fraction of the time.
+    With S^2 = a^2 std^2 + s^2 the posterior weight of row r is proportional to exp(-|x/a - r|^2 / 2 (S/a)^2); with m the
+    weighted mean of the rows, clean = m + (a std^2 / S^2) (x - a m) and noise = (s / S^2) (x - a m).
+    a and s: shaped for x. log_weights of the rows, (k,): None where all are equally likely. One matrix product of
+    (n, d) by (d, k), in float64, since two large numbers cancel in it.
     """
     flat = rows.flatten(1).double()
-    precision = (a / s).double().reshape(-1, 1) ** 2
+    variance = a.double() ** 2 * std**2 + s.double() ** 2
+    precision = (a.double() ** 2 / variance).reshape(-1, 1)
     located = torch.cat([(x.double() / a).flatten(1) * precision, precision.expand(len(x), 1)], 1)
-    logits = located @ torch.cat([flat, -flat.square().sum(1, keepdim=True) / 2], 1).mT  # less |x/a|^2 (a/s)^2 / 2
-    weights = logits.sub_(logits.amax(1, keepdim=True)).to(x).softmax(1)
-    clean = (weights @ rows.flatten(1)).reshape(x.shape)
-    return clean, (x - a * clean) / s
+    logits = located @ torch.cat([flat, -flat.square().sum(1, keepdim=True) / 2], 1).mT  # less |x/a|^2 (a/S)^2 / 2
+    if log_weights is not None:
+        logits = logits + log_weights
+    weights = (logits - logits.amax(1, keepdim=True).detach()).to(x).softmax(1)
+    mean = (weights @ rows.flatten(1)).reshape(x.shape)
+    residual = (x - a * mean) / variance.to(x)
+    return mean + a * std**2 * residual, s * residual
 
 
 BLOCK = 2**22
@@ -105,6 +113,24 @@ class GaussianMixture:
         rounding = torch.finfo(values.dtype).eps * self.dim * values[:, -1:]
         return values.where(values > rounding, 0), vectors
 
+    @cached_property
+    def _std(self) -> float | None:
+        """The standard deviation that all components share in every direction, None where they do not."""
+        variance = self.covariances[0, 0, 0]
+        eye = torch.eye(self.dim, dtype=self.means.dtype, device=self.means.device)
+        return float(variance.sqrt()) if torch.equal(self.covariances, variance * eye[None]) else None
+
+    @cached_property
+    def _copies(self) -> dict[tuple[torch.dtype, torch.device], "GaussianMixture"]:
+        return {}
+
+    def like(self, x: Tensor) -> "GaussianMixture":
+        """Return this mixture in the type and on the device of x; each is made once."""
+        key = (x.dtype, x.device)
+        if key not in self._copies:
+            self._copies[key] = GaussianMixture(self.weights.to(x), self.means.to(x), self.covariances.to(x))
+        return self._copies[key]
+
     def noised(self, a: float | Tensor, s: float | Tensor) -> "GaussianMixture":
         """Return the density of a X + s Z with standard normal Z: means a m_k, covariances a^2 C_k + s^2 I."""
         eye = torch.eye(self.dim, dtype=self.means.dtype, device=self.means.device)
@@ -128,6 +154,8 @@ class GaussianMixture:
         With r_k the posterior weight of component k and e_k = (a^2 C_k + s^2 I)^-1 (x - a m_k):
         clean = sum_k r_k (m_k + a C_k e_k), noise = s sum_k r_k e_k. Neither cancels, however small a or s.
         """
+        if self._std is not None:
+            return posterior_of_rows(x, self.means, match(a, x), match(s, x), self._std, self.weights.log())
         rows = [t if t.ndim else t.expand(len(x)) for t in (a.to(x), s.to(x))]
         parts = [self._split(*part) for part in zip(self._parts(x), *map(self._parts, rows), strict=True)]
         return torch.cat([clean for clean, _ in parts]), torch.cat([noise for _, noise in parts])

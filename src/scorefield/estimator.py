@@ -106,7 +106,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         """
         z = self._coordinates(X)
         gradient = np.zeros((len(z), len(self.transform_.names)))
-        values = data_score(self._double(), z, self.score_ratio_) / self.transform_.scales
+        values = self.transform_.pull_back(data_score(self._double(), z, self.score_ratio_))
         gradient[:, self.transform_.varying] = values.numpy()
         return pd.DataFrame(gradient, columns=list(self.transform_.names)) if self.frame_ else gradient
 

@@ -95,6 +95,7 @@ def read(folder: Path) -> Run:
                 f"{path} has format {content['format']}; this program reads format {FORMAT}: update scorefield"
             )
         columns = {name: tuple(values) for name, values in content["columns"].items()}
+        columns["whitening"] = tuple(map(tuple, columns["whitening"]))
         return Run(
             folder,
             checkpoint.sha256(text),
