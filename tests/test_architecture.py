@@ -17,7 +17,7 @@ LAYERS = [
     {"tensors", "ode", "checkpoint", "cli"},
     {"process", "densities", "data", "transforms", "nets"},
     {"sde", "prediction", "divergence", "times", "toys", "metrics"},
-    {"model"},
+    {"model", "base"},
     {"objectives", "samplers", "likelihood"},
     {"config", "training"},
     {"fitting", "plots"},

@@ -12,7 +12,7 @@ from scorefield.densities import GaussianMixture
 from scorefield.fitting import Learner, data_score, moments, score_ratio, steps_within
 from scorefield.model import ExactDenoiser
 from scorefield.process import VP
-from scorefield.training import AVERAGE, WARM_UP, Trainer, batches, relative_loss
+from scorefield.training import AVERAGE, WARM_UP, Trainer, batches, trivial_model
 
 
 def quadratic(trainer: Trainer):
@@ -99,7 +99,10 @@ def test_the_trivial_model_is_at_one_and_the_truth_below():
     x = mixture.sample(2000, Generator().manual_seed(0)).float()
     model = config.model(*moments(x))
     loss = lambda m: float(config.loss(m)(x, Generator().manual_seed(0)).detach().mean())
-    assert relative_loss(loss, model) == pytest.approx(1, abs=1e-6)  # a new model answers zero
+    assert loss(trivial_model(model)) == pytest.approx(loss(model), rel=1e-6)  # a new model answers zero
+    on_base = config.model(*moments(x), base=mixture)
+    assert loss(trivial_model(on_base)) == loss(trivial_model(model))  # and has no base
+    assert loss(on_base) < 0.9 * loss(model)
 
 
 @pytest.mark.parametrize("process", ["vp", "ve", "straight"])
@@ -140,7 +143,7 @@ def exact_loss(config: Config, learner: Learner, oracle: ExactDenoiser) -> float
         return (p * clean + q * noise).to(x)
 
     oracle.predict = predict
-    return float(learner._validate(oracle).mean()) / learner.trivial
+    return float(learner._validate([oracle]).mean()) / learner.trivial
 
 
 def test_a_report_is_kept_unless_it_is_clearly_worse_than_the_lowest():
@@ -149,12 +152,55 @@ def test_a_report_is_kept_unless_it_is_clearly_worse_than_the_lowest():
     learner = Learner(Config(steps=1, width=8, features=4), x, x)
     base = torch.linspace(1, 2, 100, dtype=torch.float64)
     wave = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(50)  # std 1, standard error 0.1
-    learner.lowest, learner.count = base, 1
+    learner.lowest = base
     reports = []
     for losses in (base - 0.5, base - 0.5 + 0.09 + wave, base - 0.5 + 0.11 + wave, base - 0.4, base - 0.6):
         learner.count, learner._validate = 1, lambda _, losses=losses: losses
         reports.append(learner._report())
     assert [report.kept for report in reports] == [True, True, False, False, True]
+
+
+def test_with_few_rows_a_report_is_kept_only_if_it_clearly_beats_the_base():
+    """Cross-validated: the smallest yet, and below the base by more than the standard error of the difference."""
+    x = torch.randn(100, 2, generator=Generator().manual_seed(0))
+    learner = Learner(Config(steps=1, width=8, features=4, members=2), x[:90], x[90:])
+    base = torch.linspace(1, 2, 100, dtype=torch.float64)
+    wave = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(50)
+    learner.start = learner.lowest = base
+    reports = []
+    for losses in (base - 0.09 + wave, base - 0.12 + wave, base - 0.11, base - 0.2):
+        learner.count, learner._validate = 1, lambda _, losses=losses: losses
+        reports.append(learner._report())
+    assert [report.kept for report in reports] == [False, True, False, True]
+
+
+def test_members_are_validated_on_rows_they_and_their_base_have_not_seen():
+    """Every row is held out once, and in no member's training rows; the model's own base is fitted to all rows."""
+    x = GaussianMixture.isotropic(f64(1.0, 1.0), f64([-1.0, 0.0], [1.0, 0.5]), 0.1).sample(
+        300, Generator().manual_seed(0)
+    )
+    learner = Learner(Config(steps=1, width=8, features=4, members=5), x[:270], x[270:])
+    assert torch.equal(torch.cat(learner.held_out).sort(0).values, x.float().sort(0).values)
+    for held_out, data, base in zip(learner.held_out, learner.data, learner.bases, strict=True):
+        assert len(held_out) == 60
+        assert torch.equal(torch.cat([held_out, data]).sort(0).values, x.float().sort(0).values)
+        assert not torch.equal(base.means, learner.model.base.means)
+    views = learner._views(learner.model)
+    assert [view.net for view in views] == list(learner.model.net.members)
+    assert [view.base for view in views] == learner.bases
+
+
+def test_the_score_of_an_untrained_model_is_that_of_its_base():
+    """A new network answers zero, so at any level the model is the exact denoiser of the base, for every prediction."""
+    mixture = GaussianMixture.isotropic(f64(0.7, 0.3), f64([-0.6, 0.2], [1.4, -0.5]), 0.15)
+    x = mixture.sample(50, Generator().manual_seed(0))
+    for predicts in ("v", "noise", "clean"):
+        model = Config(steps=1, predicts=predicts).model(*moments(x), base=mixture).double()
+        for t in (0.02, 0.3, 0.9):
+            exact = ExactDenoiser(mixture, model.process).decompose(x, f64(t)[0])
+            found = model.decompose(x, f64(t)[0])
+            assert (found[0] - exact[0]).abs().max() < 1e-9
+            assert (found[1] - exact[1]).abs().max() < 1e-9
 
 
 def test_memorising_rows_does_not_win():
@@ -164,7 +210,8 @@ def test_memorising_rows_does_not_win():
     reports = [report for report in learner.run() if report is not None]
     kept = [report for report in reports if report.kept]
     assert not reports[-1].kept
-    assert float(learner._validate(learner.result).mean()) / learner.trivial < reports[-1].validation - 0.05
+    best = float(learner._validate(learner._views(learner.result)).mean()) / learner.trivial
+    assert best < reports[-1].validation - 0.05
     assert all(report.validation < 1.02 for report in kept)
 
 
@@ -197,7 +244,7 @@ def test_data_score_is_the_score_of_the_smoothed_data():
 
 def test_a_budget_is_turned_into_steps_and_leaves_no_trace():
     config, x = Config(steps=1, width=16, features=8), torch.randn(300, 2, generator=Generator().manual_seed(0))
-    few, many = (steps_within(config, x, x[:50], seconds) for seconds in (0.5, 2.0))
+    few, many = (steps_within(config, x, x[:50], seconds) for seconds in (3.0, 8.0))
     assert 1 <= few < many
     before = Learner(config, x, x[:50]).state()
     after = Learner(config, x, x[:50]).state()

@@ -54,12 +54,14 @@ def fit(options: cli.Fit) -> None:
     run = _existing(options, request, digest) or _new_run(options, request, digest, parts, say)
     train, validation = _model_units(run, parts)
     resumed = lambda step, notes: say(f"resume    from step {step:,} of {run.config.steps:,}", *notes)
-    _follow(runs.train(run, train, validation, resumed, options.device), run.config.steps, options.quiet)
+    learner = fitting.Learner(run.config, train, validation, options.device)
+    say(f"base      {learner.base_name}: {learner.base_reason}")
+    _follow(runs.train(run, learner, resumed), run.config.steps, options.quiet)
     kept = [report for report in runs.read_metrics(run.folder) if report.kept]
     outcome = (
-        f"the weights of step {kept[-1].step:,} are kept, validation loss {kept[-1].validation:.4f} of the trivial model's"
+        f"the weights of step {kept[-1].step:,} are kept, validation loss {kept[-1].validation:.4f} of one Gaussian's"
         if kept
-        else "no step was better than one Gaussian, so the model is that Gaussian"
+        else f"no step was better than the base, so the model is the base: {learner.base_name}"
     )
     say(f"done      {outcome}; the run is in {run.folder}")
 
@@ -269,6 +271,7 @@ def _new_run(
         process=options.process,
         predicts=options.predicts,
         objective=options.objective,
+        members=fitting.members_for(rows["train"] + rows["validation"]),
     )
     say(f"data      {request['data']}: {sum(rows.values()):,} rows of {len(transform.names)} columns")
     say(f"rows      {rows['train']:,} to train, {rows['validation']:,} to validate, {rows['test']:,} to test")
@@ -283,6 +286,8 @@ def _new_run(
         steps = fitting.steps_within(config, *_model_units(run, parts), seconds(budget), options.device)
         config, reason = dataclasses.replace(config, steps=steps), f"what fits into {budget} here"
     say(f"model     {config.process} process, the network predicts {config.predicts!r}")
+    if config.members > 1:
+        say(f"ensemble  {config.members} networks, each learns without its own part of the rows: they are few")
     say(f"training  {config.steps:,} steps of {config.batch_size} rows: {reason}; repeat it exactly with --steps")
     test = parts[2] if rows["test"] else None
     return runs.create(options.out, request, {"digest": digest, **rows}, config, transform, test)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from torch import Generator, Tensor
 
 from scorefield import objectives, times
+from scorefield.densities import GaussianMixture
 from scorefield.model import Denoiser, ScoreModel
-from scorefield.nets import MLP
+from scorefield.nets import MLP, Ensemble
 from scorefield.prediction import PREDICTIONS
 from scorefield.process import PROCESSES
 from scorefield.tensors import spawn
@@ -32,6 +33,7 @@ class Config:
     width: int = 128
     depth: int = 3
     features: int = 64
+    members: int = 1
     noise_median: float = 0.2
     noise_spread: float = 1.6
 
@@ -59,10 +61,11 @@ class Config:
         """Return the generator of one purpose ('init', 'rows', 'noise', ...) of this run's seed."""
         return spawn(self.seed, purpose)
 
-    def model(self, mean: Tensor, covariance: Tensor) -> ScoreModel:
-        """Build the model, untrained, for data with these moments in model units."""
-        net = MLP(len(mean), self.width, self.depth, self.features, generator=self.generator("init"))
-        return ScoreModel(net, PROCESSES[self.process](), mean, covariance, self.predicts)
+    def model(self, mean: Tensor, covariance: Tensor, base: GaussianMixture | None = None) -> ScoreModel:
+        """Build the model, untrained, for data with these moments; its network is a mean of `members`."""
+        generator = self.generator("init")
+        nets = [MLP(len(mean), self.width, self.depth, self.features, generator=generator) for _ in range(self.members)]
+        return ScoreModel(Ensemble(nets), PROCESSES[self.process](), mean, covariance, self.predicts, base=base)
 
     def loss(self, model: Denoiser, *, averaged_targets: bool = False) -> Callable[[Tensor, Generator], Tensor]:
         """Return the loss (x, generator) -> the objective of each row of x, at times drawn from the law of t.

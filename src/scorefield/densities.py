@@ -16,8 +16,8 @@ def posterior_of_rows(
 ) -> tuple[Samples, Samples]:
     """Return E[X | x] and E[Z | x] where x = a X + s Z, X is one of some rows plus std U, Z and U standard normal.
 
-    With S^2 = a^2 std^2 + s^2 the posterior weight of row r is proportional to exp(-|x/a - r|^2 / 2 (S/a)^2); with m the
-    weighted mean of the rows, clean = m + (a std^2 / S^2) (x - a m) and noise = (s / S^2) (x - a m).
+    With S^2 = a^2 std^2 + s^2 the posterior weight of row r is proportional to exp(-|x/a - r|^2 / 2 (S/a)^2); with m
+    the weighted mean of the rows, clean = m + (a std^2 / S^2) (x - a m) and noise = (s / S^2) (x - a m).
     a and s: shaped for x. log_weights of the rows, (k,): None where all are equally likely. One matrix product of
     (n, d) by (d, k), in float64, since two large numbers cancel in it.
     """

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from scorefield import runs, samplers, times
 from scorefield.config import Config
 from scorefield.data import split
-from scorefield.fitting import Learner, data_score, score_ratio, steps_within
+from scorefield.fitting import Learner, data_score, members_for, score_ratio, steps_within
 from scorefield.likelihood import LogProb, log_prob
 from scorefield.model import ScoreModel
 from scorefield.samplers import SAMPLERS
@@ -73,7 +73,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         learner = Learner(self.config_, train, validation)
         self.losses_ = [report.train for report in learner.run() if report is not None]
         self.model_ = learner.result
-        self.score_ratio_ = score_ratio(self.model_, learner.held_out[:1000], seed)
+        self.score_ratio_ = score_ratio(self.model_, torch.cat(learner.held_out)[:1000], seed)
         self.n_iter_ = self.config_.steps
         self.frame_ = isinstance(X, pd.DataFrame)
         return self
@@ -143,6 +143,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
 
     def _config(self, train: torch.Tensor, validation: torch.Tensor, seed: int) -> Config:
         choices: dict = {"process": self.process, "predicts": self.predicts, "objective": self.objective, "seed": seed}
+        choices["members"] = members_for(len(train) + len(validation))
         if self.time_budget is not None:
             if not self.time_budget > 0:
                 raise ValueError(f"time_budget must be a positive number of seconds; got {self.time_budget!r}")
@@ -169,7 +170,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         return self.transform_.forward(self._table(X, reset=False))
 
     def _double(self) -> ScoreModel:
-        copy = self.config_.model(self.model_.mean.double(), self.model_.covariance.double()).double()
+        model = self.model_
+        copy = self.config_.model(model.mean.double(), model.covariance.double(), model.base).double()
         copy.load_state_dict(self.model_.state_dict())
         return copy.eval()
 

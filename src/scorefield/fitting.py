@@ -2,26 +2,32 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from scorefield import base
 from scorefield.config import Config
 from scorefield.divergence import value_and_divergence
 from scorefield.likelihood import EXACT_UP_TO, PROBES
 from scorefield.model import Denoiser, ScoreModel
 from scorefield.process import RATIO_MIN
 from scorefield.tensors import dot, signs_like, spawn
-from scorefield.training import Trainer, batches, relative_loss
+from scorefield.training import Trainer, batches, trivial_model
 from scorefield.types import Samples
 
 REPORTS = 50
 """Validations in one training run."""
 
 VALIDATION_ROWS = 4096
-"""At most this many rows are validated on, with noise that is the same every time."""
+"""About so many noisy rows are validated on, with noise that is the same every time; few rows are repeated."""
+
+FEW_ROWS = 2_000
+"""Below this many rows a run cross-validates: each of MEMBERS networks learns without its own part of the rows."""
+
+MEMBERS = 5
 
 
 @dataclass(frozen=True)
@@ -38,18 +44,52 @@ class Report:
     kept: bool
 
 
+def members_for(rows: int) -> int:
+    """Return how many networks to average for so many rows: MEMBERS from 10 up to FEW_ROWS rows, else one."""
+    return MEMBERS if 10 <= rows < FEW_ROWS else 1
+
+
 class Learner:
-    """A model that learns rows in model units, and everything that decides how it goes on."""
+    """A model that learns rows in model units, and everything that decides how it goes on.
+
+    Its base is the density in closed form that the rows choose. One network trains on `train` and is validated on
+    `validation`. Several share both: each is validated on its own part of all rows and trained, on the base of the
+    others, with the others; the model is their mean on the base of all rows.
+    """
 
     def __init__(self, config: Config, train: Tensor, validation: Tensor, device: str = "cpu") -> None:
-        self.config, self.data = config, train.float().to(device)
-        self.held_out = (validation if len(validation) else train)[:VALIDATION_ROWS].float().to(device)
-        self.model = config.model(*moments(train.float())).to(device)
+        self.config, k = config, config.members
+        pool = torch.cat([train, validation]).float() if k > 1 else train.float()
+        self.base_name, chosen, self.base_scores = base.choose(pool, config.seed)
+        if k > 1:
+            parts = [pool[i::k] for i in range(k)]
+            others = [torch.cat(parts[:i] + parts[i + 1 :]) for i in range(k)]
+        else:
+            parts, others = [(validation if len(validation) else train).float()[:VALIDATION_ROWS]], [pool]
+        self.bases = [base.fit(chosen, rows) for rows in others]
+        self.held_out, self.data = [rows.to(device) for rows in parts], [rows.to(device) for rows in others]
+        self.model = config.model(*moments(pool), base.fit(chosen, pool)).to(device)
         self.trainer = Trainer(self.model, config.steps, config.learning_rate)
         self.rows, self.noise = config.generator("rows"), config.generator("noise")
         self.sum, self.count = 0.0, 0
-        self.best, self.lowest = _copy(self.model), self._validate(self.model)
-        self.trivial = float(self.lowest.mean()) / relative_loss(lambda m: float(self._validate(m).mean()), self.model)
+        self.trivial = float(self._validate([trivial_model(self.model)] * k).mean())
+        self.start = self._validate(self._views(self.model))
+        self.best, self.lowest = _copy(self.model), self.start
+
+    @property
+    def base_reason(self) -> str:
+        """Why this base, in words."""
+        best, gauss = self.base_scores[self.base_name], self.base_scores["one Gaussian"]
+        tried = len(self.base_scores) - 1
+        if self.base_name == "one Gaussian":
+            return f"none of {tried} mixtures and kernel densities was clearly better on held-out rows"
+        return f"the best of {tried} by held-out likelihood, {best - gauss:.3f} nats above one Gaussian"
+
+    def _views(self, model: ScoreModel) -> list[ScoreModel]:
+        """Return each member of a model on the base that has not seen its held-out rows."""
+        fixed = (model.process, model.mean, model.covariance, model.predicts, model.data_std)
+        nets: Iterable[nn.Module] = model.net.members  # type: ignore[assignment]
+        return [ScoreModel(net, *fixed, base=own) for net, own in zip(nets, self.bases, strict=True)]
 
     @property
     def result(self) -> ScoreModel:
@@ -58,19 +98,24 @@ class Learner:
         On few rows the loss on held-out rows rises again when a model starts to memorise; the end is then not the best.
         On many rows the end is, and the report that happens to have the smallest loss is only luck: so a report is kept
         unless it is worse than the smallest loss by more than the standard error of their difference, row by row.
+        Where the rows are cross-validated for being few, a report is kept only if its loss is the smallest yet, and
+        smaller than that of the base by more than that error. Until then the model is the base.
         """
-        model = self.config.model(self.model.mean, self.model.covariance).to(self.model.mean.device)
+        model = self.config.model(self.model.mean, self.model.covariance, self.model.base).to(self.model.mean.device)
         model.load_state_dict(self.best)
         return model.eval()
 
     def run(self) -> Iterator[Report | None]:
         """Train to the end; after each step yield a report, or None between reports."""
-        loss, rows = (
-            self.config.loss(self.model, averaged_targets=True),
-            batches(self.data, self.config.batch_size, self.rows),
-        )
+        losses = [self.config.loss(view, averaged_targets=True) for view in self._views(self.model)]
+        rows = [batches(data, self.config.batch_size, self.rows) for data in self.data]
         every = max(1, self.config.steps // REPORTS)
-        for progress in self.trainer.run(lambda: loss(next(rows), self.noise).mean()):
+
+        def loss() -> Tensor:
+            means = [part(next(batch), self.noise).mean() for part, batch in zip(losses, rows, strict=True)]
+            return torch.stack(means).mean()
+
+        for progress in self.trainer.run(loss):
             self.sum, self.count = self.sum + progress.loss, self.count + 1
             due = progress.step % every == 0 or progress.step == self.config.steps
             yield self._report() if due else None
@@ -99,19 +144,32 @@ class Learner:
         train = self.sum / self.count / self.trivial
         self.sum, self.count = 0.0, 0
         average = self.trainer.average
-        losses = self._validate(average)
-        if losses.mean() < self.lowest.mean():
+        losses = self._validate(self._views(average))
+        lower = bool(losses.mean() < self.lowest.mean())
+        if lower:
             self.lowest = losses
-        excess = losses - self.lowest
-        kept = bool(excess.mean() <= excess.std(correction=0) / math.sqrt(len(excess)))
+        kept = lower and _above(self.start, losses) > 1 if len(self.data) > 1 else _above(losses, self.lowest) <= 1
         if kept:
             self.best = _copy(average)
         return Report(self.trainer.step, train, float(losses.mean()) / self.trivial, kept)
 
     @torch.no_grad()
-    def _validate(self, model: Denoiser) -> Tensor:
-        """Return the loss of each held-out row on frozen noise, float64."""
-        return self.config.loss(model)(self.held_out, self.config.generator("validation")).double()
+    def _validate(self, views: Sequence[Denoiser]) -> Tensor:
+        """Return the loss of each held-out row on frozen noise, the mean of its repetitions, float64."""
+        repeats = max(1, VALIDATION_ROWS // sum(map(len, self.held_out)))
+        generator, losses = self.config.generator("validation"), []
+        for view, rows in zip(views, self.held_out, strict=True):
+            found = self.config.loss(view)(rows.repeat(repeats, 1), generator).double()
+            losses.append(found.reshape(repeats, len(rows)).mean(0))
+        return torch.cat(losses)
+
+
+def _above(losses: Tensor, others: Tensor) -> float:
+    """Return the mean difference of two losses of the same rows in its standard errors; 0 where they are equal."""
+    excess = losses - others
+    error = float(excess.std(correction=0)) / math.sqrt(len(excess))
+    mean = float(excess.mean())
+    return mean / error if error > 0 else mean * math.inf if mean else 0.0
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
@@ -132,7 +190,8 @@ def steps_within(config: Config, train: Tensor, validation: Tensor, seconds: flo
     began = time.perf_counter()
     trial = Learner(replace(config, steps=2**62), train, validation, device)
     before = time.perf_counter()
-    trial._validate(trial.model)
+    setup = before - began
+    trial._validate(trial._views(trial.model))
     overhead = REPORTS * (time.perf_counter() - before)
     costs: list[float] = []
     last = time.perf_counter()
@@ -140,10 +199,10 @@ def steps_within(config: Config, train: Tensor, validation: Tensor, seconds: flo
         now = time.perf_counter()
         costs.append(now - last)
         last = now
-        if len(costs) >= 10 and now - began > seconds / 20:
+        if len(costs) >= 10 and now - before > seconds / 20:
             break
     steady = costs[len(costs) // 4 :]  # the first steps allocate memory
-    left = seconds - (last - began) - overhead
+    left = seconds - (last - began) - setup - overhead
     return max(1, int(left / (math.fsum(steady) / len(steady))))
 
 

@@ -69,7 +69,8 @@ class ScoreModel(Denoiser):
     The network is called as net(z, log_ratio) with z = x / sqrt(a^2 d^2 + s^2), of unit variance for data of std d,
     and log_ratio = log(s/a), shape (n,), so it does not depend on the process. With the prediction 'v' a network
     that returns zero is the model of Gaussian data N(0, d^2 I).
-    Raises ValueError for an unknown prediction.
+    base: a density known in closed form whose own exact prediction the network corrects, so that a network that
+    returns zero is the exact model of that density. Raises ValueError for an unknown prediction.
     """
 
     def __init__(
@@ -80,11 +81,12 @@ class ScoreModel(Denoiser):
         covariance: Tensor,
         predicts: str = "v",
         data_std: float = 1.0,
+        base: GaussianMixture | None = None,
     ) -> None:
         if predicts not in prediction.PREDICTIONS:
             raise ValueError(f"predicts must be one of {list(prediction.PREDICTIONS)}; got {predicts!r}")
         super().__init__(process, mean, covariance)
-        self.net, self.predicts, self.data_std = net, predicts, data_std
+        self.net, self.predicts, self.data_std, self.base = net, predicts, data_std, base
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return prediction.coefficients(self.predicts, self.process, t, self.data_std)
@@ -92,7 +94,12 @@ class ScoreModel(Denoiser):
     def predict(self, x: Samples, t: Times) -> Samples:
         a, s = self.process.kernel(t, x)
         log_ratio = self.process.ratio(t.double()).log().to(x).expand(len(x))
-        return self.net(x / torch.hypot(a * self.data_std, s), log_ratio)
+        correction = self.net(x / torch.hypot(a * self.data_std, s), log_ratio)
+        if self.base is None:
+            return correction
+        clean, noise = self.base.like(x).posterior(x, self.process.mean_coef(t.double()), self.process.std(t.double()))
+        p, q = (match(c, x) for c in self.coefficients(t))
+        return correction + p * clean + q * noise
 
     def decompose(self, x: Samples, t: Times) -> tuple[Samples, Samples]:
         a, s = self.process.kernel(t, x)

@@ -17,12 +17,16 @@ from torch import Tensor
 from scorefield import checkpoint
 from scorefield.checkpoint import CheckpointError
 from scorefield.config import Config
+from scorefield.densities import GaussianMixture
 from scorefield.fitting import Learner, Report, score_ratio
 from scorefield.model import ScoreModel
 from scorefield.transforms import TableTransform
 
 FORMAT = 1
 """The version of config.toml; a reader refuses another."""
+
+BASE = ("weights", "means", "covariances")
+"""The parts of a model's base in its checkpoint."""
 
 UNFINISHED_RATIO = 0.05
 """The noise ratio at which the score of a model is read that has not been trained to the end."""
@@ -112,17 +116,14 @@ def read(folder: Path) -> Run:
 
 def train(
     run: Run,
-    train_rows: Tensor,
-    validation: Tensor,
+    learner: Learner,
     on_resume: Callable[[int, list[str]], None],
-    device: str = "cpu",
 ) -> Iterator[Report | None]:
     """Train a run to its last step from wherever it stands, yielding as `Learner.run`, and leave its checkpoints.
 
     A run that was killed goes on from its newest valid checkpoint and ends with the same bytes as one that was not;
     on_resume(step, notes) is told. metrics.jsonl has a line a report and no clock; timing.jsonl has the clock.
     """
-    learner = Learner(run.config, train_rows, validation, device)
     metrics = run.folder / "metrics.jsonl"
     found, offset = checkpoint.latest(run.folder, run.digest), 0
     if found is not None:
@@ -156,9 +157,10 @@ def load(folder: str | Path) -> Fitted:
     if found.step < run.config.steps:
         notes.append(f"{folder} stopped at step {found.step} of {run.config.steps}; fit again to finish it")
     d = len(run.transform.varying)
-    model = run.config.model(torch.zeros(d), torch.eye(d))
     weights = dict(found.model)
     ratio = float(weights.pop("score_ratio"))
+    parts = [weights.pop(f"base.{name}") for name in BASE if f"base.{name}" in weights]
+    model = run.config.model(torch.zeros(d), torch.eye(d), GaussianMixture(*parts) if parts else None)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -207,14 +209,16 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 def _save(run: Run, learner: Learner, offset: int) -> None:
     done = learner.trainer.step == run.config.steps
-    ratio = score_ratio(learner.result, learner.held_out[:1000], run.config.seed) if done else UNFINISHED_RATIO
+    rows = torch.cat(learner.held_out)[:1000]
+    ratio = score_ratio(learner.result, rows, run.config.seed) if done else UNFINISHED_RATIO
     state = learner.state() | {"metrics": torch.tensor(offset)}
     checkpoint.save(run.folder, learner.trainer.step, _weights(learner.result, ratio), state, run.digest)
 
 
 def _weights(model: ScoreModel, ratio: float) -> dict[str, Tensor]:
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    return weights | {"score_ratio": torch.tensor(ratio, dtype=torch.float64)}
+    base = {} if model.base is None else {f"base.{name}": getattr(model.base, name) for name in BASE}
+    return weights | base | {"score_ratio": torch.tensor(ratio, dtype=torch.float64)}
 
 
 def _cut(path: Path, size: int) -> None:

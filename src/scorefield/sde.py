@@ -56,7 +56,8 @@ class LinearSDE(Process):
         self._breaks, self._coefficients = table[:, 0].contiguous(), table[:-1, 1:].reshape(-1, 6, 2)
         nodes = self._log_time_spline(self._breaks)[0][:, 1]  # log s/a, increasing
         breaks, pieces = _pieces(nodes.numpy(), self._breaks.numpy())
-        self._inverse_breaks, self._inverse_coefficients = torch.from_numpy(breaks), torch.from_numpy(pieces)[:, :, None]
+        self._inverse_breaks = torch.from_numpy(breaks)
+        self._inverse_coefficients = torch.from_numpy(pieces)[:, :, None]
         first, slope = self._log_time_spline(self._breaks[:1])
         self._power = _nearest_half(float(slope[0, 1]))
         self._first_mean, self._first_ratio = float(first[0, 0]), math.exp(float(first[0, 1]))
@@ -88,7 +89,9 @@ class LinearSDE(Process):
             torch.where(early, self._first_mean * share, mean),
             torch.where(early, self._first_ratio * share**power, ratio),
             torch.where(early, self._first_mean / self._start, slopes[0] / late),
-            torch.where(early, self._first_ratio / self._start * power * share ** (power - 1), ratio * slopes[1] / late),
+            torch.where(
+                early, self._first_ratio / self._start * power * share ** (power - 1), ratio * slopes[1] / late
+            ),
         )
         return tuple(row.reshape(t.shape) for row in rows)  # type: ignore[return-value]
 
@@ -154,7 +157,7 @@ def simulate(
 
 
 def _tabulate(f: Callable[[Tensor], Tensor], g: Callable[[Tensor], Tensor], t_max: float) -> Tensor:
-    """Return the table of a LinearSDE, a row a cell: its first log t and its 6 x 2 coefficients; the last row is the end."""
+    """Return the table of a LinearSDE, a row a cell: first log t, 6 x 2 coefficients; the last row is the end."""
     nodes = t_max * np.logspace(math.log10(EARLIEST), 0, 2 * CELLS + 1)  # every second one only checks the others
     edges = np.concatenate([[0.0], nodes])
     points, weights = np.polynomial.legendre.leggauss(NODES)
@@ -184,7 +187,7 @@ def _tabulate(f: Callable[[Tensor], Tensor], g: Callable[[Tensor], Tensor], t_ma
 
 
 def _pieces(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the breaks (k + 1,) and coefficients (k, 6), highest power first, of the spline of degree 5 through (x, y)."""
+    """Return the breaks (k + 1,) and coefficients (k, 6), highest power first, of the quintic spline through (x, y)."""
     spline = PPoly.from_spline(make_interp_spline(x, y, k=5))
     inside = slice(5, -5)  # the first and the last five pieces of a B-spline are empty
     return spline.x[inside].copy(), spline.c[:, inside].T.copy()
@@ -210,7 +213,7 @@ def _values(function: Callable[[Tensor], Tensor], at: np.ndarray, name: str) -> 
 
 
 def _spline(breaks: Tensor, coefficients: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return piecewise polynomials and their slopes at x (n,): breaks (k + 1,), coefficients (k, 6, m), highest first."""
+    """Return piecewise polynomials and slopes at x (n,): breaks (k + 1,), coefficients (k, 6, m), highest first."""
     piece = (torch.searchsorted(breaks, x.detach(), right=True) - 1).clamp(0, len(coefficients) - 1)
     past, rows = (x - breaks[piece])[:, None], coefficients[piece]
     value, slope = rows[:, 0], torch.zeros_like(rows[:, 0])

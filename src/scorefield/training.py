@@ -92,13 +92,12 @@ def batches(data: Tensor, size: int, generator: Generator) -> Iterator[Tensor]:
         yield data[torch.randint(len(data), (size,), generator=generator)]
 
 
-def relative_loss(loss: Callable[[ScoreModel], float], model: ScoreModel) -> float:
-    """Return the loss of a model as a share of that of the trivial model, the one whose network answers zero.
+def trivial_model(model: ScoreModel) -> ScoreModel:
+    """Return the model to which losses are relative: no base, and a network that answers zero.
 
-    1 is no better than one Gaussian per column; the best value depends on the data and is never 0.
+    A relative loss of 1 is no better than one Gaussian; the best value depends on the data and is never 0.
     """
-    trivial = ScoreModel(_Zero(), model.process, model.mean, model.covariance, model.predicts, model.data_std)
-    return loss(model) / loss(trivial)
+    return ScoreModel(_Zero(), model.process, model.mean, model.covariance, model.predicts, model.data_std)
 
 
 class _Zero(nn.Module):

@@ -1,6 +1,5 @@
 """Between the user's table and the model's units: an invertible map that knows its log-Jacobian."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +90,7 @@ class TableTransform:
         return float(torch.linalg.slogdet(self._white).logabsdet - self.scales.log().sum())
 
     def pull_back(self, gradient: Tensor) -> Tensor:
-        """Return the gradient per unit of each column of a function whose gradient in z is given, (n, d): W' g / scale."""
+        """Return the gradient per unit of each column from the gradient g in z, (n, d): W' g / scale."""
         return (gradient.double() @ self._white) / self.scales
 
     def forward(self, frame: pd.DataFrame, generator: Generator | None = None) -> Samples:

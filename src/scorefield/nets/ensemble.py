@@ -1,0 +1,18 @@
+"""Several networks that answer with their mean."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Ensemble(nn.Module):
+    """The mean of networks that learned from different parts of the data, which has less variance than any."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, z: Tensor, log_ratio: Tensor) -> Tensor:
+        """Return the mean of the members' predictions."""
+        return torch.stack([member(z, log_ratio) for member in self.members]).mean(0)
