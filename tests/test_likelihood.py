@@ -13,9 +13,10 @@ from scorefield import likelihood
 from scorefield.densities import GaussianMixture
 from scorefield.likelihood import log_prob
 from scorefield.model import ExactDenoiser
-from scorefield.process import VE, VP, Straight
+from scorefield.process import EDM, VE, VP, Cosine, Straight, SubVP
 
-USUAL = pytest.mark.parametrize("process", [VP(), VE(), Straight()], ids=lambda p: type(p).__name__)
+PROCESSES = [VP(), SubVP(), VE(), EDM(), Cosine(), Straight()]
+USUAL = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
 
 
 @USUAL

@@ -12,14 +12,14 @@ from torch import Generator, Tensor
 from scorefield import samplers, times
 from scorefield.densities import GaussianMixture
 from scorefield.model import Denoiser, ExactDenoiser
-from scorefield.process import VE, VP, Process, Straight
+from scorefield.process import EDM, VE, VP, Cosine, Process, Straight, SubVP
 from scorefield.samplers import SAMPLERS, ddim, euler_maruyama, heun, walk
 
 MEAN, STD = 0.7, 0.6
 """The asymmetric Gaussian of the order tests: its score is linear, so a step is affine in the state and the noise."""
 
 each_sampler = pytest.mark.parametrize("name", list(SAMPLERS))
-USUAL = [VP(), VE(), Straight()]
+USUAL = [VP(), SubVP(), VE(), EDM(), Cosine(), Straight()]
 each_usual = pytest.mark.parametrize("process", USUAL, ids=lambda p: type(p).__name__)
 
 

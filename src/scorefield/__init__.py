@@ -10,7 +10,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "scorefield.estimator": ["ScoreDensity", "load"],
-    "scorefield.process": ["PROCESSES", "Process", "VP", "VE", "Straight"],
+    "scorefield.process": ["EDM", "PROCESSES", "VE", "VP", "Cosine", "Process", "Straight", "SubVP"],
+    "scorefield.sde": ["LinearSDE", "simulate"],
     "scorefield.densities": ["GaussianMixture"],
     "scorefield.prediction": ["PREDICTIONS"],
     "scorefield.model": ["Denoiser", "ExactDenoiser", "ScoreModel"],

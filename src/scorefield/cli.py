@@ -43,7 +43,7 @@ class Fit(Common):
     seed: int = 0
     """seed of everything random"""
     process: str = "vp"
-    """noising process: vp, ve or straight"""
+    """noising process: vp, subvp, ve, edm, cosine or straight"""
     objective: str = "denoising"
     """score-matching objective: denoising"""
     predicts: str = "v"

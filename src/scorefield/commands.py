@@ -136,7 +136,7 @@ def evaluate(options: cli.Evaluate) -> None:
         return
     for note in notes:
         print(f"note: {note}")
-    print(f"{len(held_out):,} held-out rows; numbers are +- one standard error; distances in standard deviations")
+    print(f"{len(held_out):,} held-out rows; +- one standard error; distances in decorrelated standard deviations")
     rows = min(len(held_out), LIKELIHOOD_ROWS)
     print(
         f"{'log-likelihood of ' + format(rows, ',') + ' rows, nats':38}{metrics.mean_log_likelihood(likelihood)!s:>22}"

@@ -82,7 +82,7 @@ class Learner:
         best, gauss = self.base_scores[self.base_name], self.base_scores["one Gaussian"]
         tried = len(self.base_scores) - 1
         if self.base_name == "one Gaussian":
-            return f"none of {tried} mixtures and kernel densities was clearly better on held-out rows"
+            return f"of {tried} mixtures and kernel densities none was clearly better, or all have the wrong shape"
         return f"the best of {tried} by held-out likelihood, {best - gauss:.3f} nats above one Gaussian"
 
     def _views(self, model: ScoreModel) -> list[ScoreModel]:
@@ -190,7 +190,6 @@ def steps_within(config: Config, train: Tensor, validation: Tensor, seconds: flo
     began = time.perf_counter()
     trial = Learner(replace(config, steps=2**62), train, validation, device)
     before = time.perf_counter()
-    setup = before - began
     trial._validate(trial._views(trial.model))
     overhead = REPORTS * (time.perf_counter() - before)
     costs: list[float] = []
@@ -202,7 +201,7 @@ def steps_within(config: Config, train: Tensor, validation: Tensor, seconds: flo
         if len(costs) >= 10 and now - before > seconds / 20:
             break
     steady = costs[len(costs) // 4 :]  # the first steps allocate memory
-    left = seconds - (last - began) - setup - overhead
+    left = seconds - (last - began) - overhead
     return max(1, int(left / (math.fsum(steady) / len(steady))))
 
 
