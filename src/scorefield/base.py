@@ -18,6 +18,9 @@ FOLDS = 5
 CHOICE_ROWS = 5_000
 """A base is chosen on at most this many rows, and fitted to at most ten times as many."""
 
+MANY_NUMBERS = 20_000
+"""Above this many numbers, rows times columns, one part for validation has to do, for the time it takes."""
+
 KERNEL_ROWS = 2_000
 """Kernel densities, whose cost grows with the rows, are tried up to this many."""
 
@@ -47,7 +50,8 @@ def choose(rows: Rows, seed: int) -> tuple[str, Fit | None, dict[str, float]]:
 def _choose(content: bytes, shape: tuple[int, int], seed: int) -> tuple[str, Fit | None, dict[str, float]]:
     x = np.frombuffer(content).reshape(shape)
     parts = np.array_split(np.arange(len(x)), min(FOLDS, len(x)))
-    folds = parts[:1] if len(x) > KERNEL_ROWS else parts  # many rows need no more than one validation part
+    many = len(x) > KERNEL_ROWS or x.size > MANY_NUMBERS
+    folds = parts[:1] if many else parts
     trivial = GaussianMixture.gaussian(torch.zeros(x.shape[1]).double(), torch.eye(x.shape[1]).double())
     held_out = np.concatenate(folds)
     base = trivial.log_prob(torch.from_numpy(x[held_out].copy())).numpy()

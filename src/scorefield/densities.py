@@ -1,8 +1,7 @@
 """Densities known in closed form: Gaussian mixtures, which stay Gaussian mixtures under noise."""
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
@@ -52,6 +51,10 @@ class GaussianMixture:
     weights: Tensor
     means: Tensor
     covariances: Tensor
+    _eigen: tuple[Tensor, Tensor] = field(init=False, repr=False)
+    """Eigenvalues (k or 1, d) and eigenvectors (k or 1, d, d) of the covariances."""
+    _std: float | None = field(init=False, repr=False)
+    """The standard deviation that all components share in every direction, None where they do not."""
 
     def __post_init__(self) -> None:
         k, d = self.means.shape if self.means.ndim == 2 else (0, 0)
@@ -70,8 +73,14 @@ class GaussianMixture:
         scale = self.covariances.abs().amax((1, 2), keepdim=True)
         slack = 100 * torch.finfo(self.covariances.dtype).eps * d
         symmetric = bool(((self.covariances - self.covariances.mT).abs() <= slack * scale).all())
-        if not symmetric or not bool((torch.linalg.eigvalsh(self.covariances) >= -slack * scale[..., 0]).all()):
+        values, vectors = torch.linalg.eigh(self.covariances)
+        if not symmetric or not bool((values >= -slack * scale[..., 0]).all()):
             raise ValueError("covariances must be symmetric with eigenvalues that are not negative")
+        rounding = torch.finfo(values.dtype).eps * d * values[:, -1:]
+        object.__setattr__(self, "_eigen", (values.where(values > rounding, 0), vectors))  # a rounded zero is zero
+        variance = self.covariances[0, 0, 0]
+        isotropic = torch.equal(self.covariances, variance * torch.eye(d).to(variance)[None])
+        object.__setattr__(self, "_std", float(variance.sqrt()) if isotropic else None)
 
     @classmethod
     def gaussian(cls, mean: Tensor, covariance: Tensor) -> "GaussianMixture":
@@ -106,30 +115,10 @@ class GaussianMixture:
         within = (self.weights[:, None, None] * self.covariances).sum(0)
         return within + centred.mT @ (self.weights[:, None] * centred)
 
-    @cached_property
-    def _eigen(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (k or 1, d) and eigenvectors (k or 1, d, d) of the covariances; a rounded zero is zero."""
-        values, vectors = torch.linalg.eigh(self.covariances)
-        rounding = torch.finfo(values.dtype).eps * self.dim * values[:, -1:]
-        return values.where(values > rounding, 0), vectors
-
-    @cached_property
-    def _std(self) -> float | None:
-        """The standard deviation that all components share in every direction, None where they do not."""
-        variance = self.covariances[0, 0, 0]
-        eye = torch.eye(self.dim, dtype=self.means.dtype, device=self.means.device)
-        return float(variance.sqrt()) if torch.equal(self.covariances, variance * eye[None]) else None
-
-    @cached_property
-    def _copies(self) -> dict[tuple[torch.dtype, torch.device], "GaussianMixture"]:
-        return {}
-
     def like(self, x: Tensor) -> "GaussianMixture":
-        """Return this mixture in the type and on the device of x; each is made once."""
-        key = (x.dtype, x.device)
-        if key not in self._copies:
-            self._copies[key] = GaussianMixture(self.weights.to(x), self.means.to(x), self.covariances.to(x))
-        return self._copies[key]
+        """Return this mixture in the type and on the device of x."""
+        same = x.dtype == self.means.dtype and x.device == self.means.device
+        return self if same else GaussianMixture(self.weights.to(x), self.means.to(x), self.covariances.to(x))
 
     def noised(self, a: float | Tensor, s: float | Tensor) -> "GaussianMixture":
         """Return the density of a X + s Z with standard normal Z: means a m_k, covariances a^2 C_k + s^2 I."""

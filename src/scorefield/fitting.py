@@ -22,7 +22,10 @@ REPORTS = 50
 """Validations in one training run."""
 
 VALIDATION_ROWS = 4096
-"""About so many noisy rows are validated on, with noise that is the same every time; few rows are repeated."""
+"""One network is validated on at most this many rows, with noise that is the same every time."""
+
+REPEATED_ROWS = 1024
+"""Fewer rows are repeated, with other noise, to about this many."""
 
 FEW_ROWS = 2_000
 """Below this many rows a run cross-validates: each of MEMBERS networks learns without its own part of the rows."""
@@ -156,7 +159,7 @@ class Learner:
     @torch.no_grad()
     def _validate(self, views: Sequence[Denoiser]) -> Tensor:
         """Return the loss of each held-out row on frozen noise, the mean of its repetitions, float64."""
-        repeats = max(1, VALIDATION_ROWS // sum(map(len, self.held_out)))
+        repeats = max(1, REPEATED_ROWS // sum(map(len, self.held_out)))
         generator, losses = self.config.generator("validation"), []
         for view, rows in zip(views, self.held_out, strict=True):
             found = self.config.loss(view)(rows.repeat(repeats, 1), generator).double()
@@ -183,22 +186,21 @@ def moments(x: Samples) -> tuple[Tensor, Tensor]:
 
 
 def steps_within(config: Config, train: Tensor, validation: Tensor, seconds: float, device: str = "cpu") -> int:
-    """Return how many steps fit into a budget of wall seconds, validation and this timing included.
+    """Return how many steps fit into a budget of wall seconds, validation and this timing included, the base not.
 
     A throw-away copy of model and generators trains for a twentieth of the budget, and at least 10 steps.
     """
-    began = time.perf_counter()
     trial = Learner(replace(config, steps=2**62), train, validation, device)
-    before = time.perf_counter()
+    began = time.perf_counter()
     trial._validate(trial._views(trial.model))
-    overhead = REPORTS * (time.perf_counter() - before)
+    overhead = REPORTS * (time.perf_counter() - began)
     costs: list[float] = []
     last = time.perf_counter()
     for _ in trial.run():
         now = time.perf_counter()
         costs.append(now - last)
         last = now
-        if len(costs) >= 10 and now - before > seconds / 20:
+        if len(costs) >= 10 and now - began > seconds / 20:
             break
     steady = costs[len(costs) // 4 :]  # the first steps allocate memory
     left = seconds - (last - began) - overhead

@@ -87,6 +87,7 @@ class ScoreModel(Denoiser):
             raise ValueError(f"predicts must be one of {list(prediction.PREDICTIONS)}; got {predicts!r}")
         super().__init__(process, mean, covariance)
         self.net, self.predicts, self.data_std, self.base = net, predicts, data_std, base
+        self._single = None if base is None else base.like(torch.empty(0))  # made once, for float32
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return prediction.coefficients(self.predicts, self.process, t, self.data_std)
@@ -97,7 +98,8 @@ class ScoreModel(Denoiser):
         correction = self.net(x / torch.hypot(a * self.data_std, s), log_ratio)
         if self.base is None:
             return correction
-        clean, noise = self.base.like(x).posterior(x, self.process.mean_coef(t.double()), self.process.std(t.double()))
+        base = self.base if self._single is None or x.dtype != torch.float32 else self._single
+        clean, noise = base.like(x).posterior(x, self.process.mean_coef(t.double()), self.process.std(t.double()))
         p, q = (match(c, x) for c in self.coefficients(t))
         return correction + p * clean + q * noise
 

@@ -141,8 +141,8 @@ def simulate(
 ) -> Iterator[Samples]:
     """Yield x, and then the states at the later times of dX = f(X, t) dt + g(t) dW, by Euler and Maruyama's method.
 
-    x(t + h) = x + h f(x, t) + sqrt(h) g(t) z: strong order 1, since the noise does not depend on x (Kloeden and
-    Platen, 1992, sec. 10.2). times: increasing, (k,); a trajectory is list(simulate(...)).
+    x(t + h) = x + h f(x, t) + sqrt(h) g(t) z: strong order 1, since the noise does not depend on x
+    (Kloeden and Platen, 1992, sec. 10.2). times: increasing, (k,); a trajectory is list(simulate(...)).
     Raises ValueError for times that do not increase and RuntimeError where a state is not finite.
     """
     times = times.double()
