@@ -133,10 +133,12 @@ def _refuse_collinear(standard: np.ndarray, cells: np.ndarray, names: list[str])
 
 
 def _whitening(standard: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Return C^(-1/2), symmetric, of the shrunk covariance of standardised columns and of their cells."""
-    from sklearn.covariance import ledoit_wolf
+    """Return C^(-1/2), symmetric: C is the covariance of standardised columns and their cells, shrunk towards I."""
+    from sklearn.covariance import ledoit_wolf_shrinkage
 
-    values, vectors = np.linalg.eigh(ledoit_wolf(standard)[0] + np.diag(cells))
+    share = ledoit_wolf_shrinkage(standard)
+    covariance = standard.T @ standard / len(standard) - np.outer(standard.mean(0), standard.mean(0)) + np.diag(cells)
+    values, vectors = np.linalg.eigh((1 - share) * covariance + share * np.eye(len(cells)))
     return (vectors * values**-0.5) @ vectors.T
 
 
