@@ -262,7 +262,6 @@ def _new_run(
     options: cli.Fit, request: dict, digest: str, parts: list[pd.DataFrame], say: Callable[..., None]
 ) -> runs.Run:
     """Choose the settings of a new run, say what they are and why, and write its folder."""
-    runs.prepare_folder(options.out)
     rows = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
     transform = TableTransform.fit(pd.concat(parts[:2]))
     config = Config(
@@ -273,6 +272,7 @@ def _new_run(
         objective=options.objective,
         members=fitting.members_for(rows["train"] + rows["validation"]),
     )
+    runs.prepare_folder(options.out)
     say(f"data      {request['data']}: {sum(rows.values()):,} rows of {len(transform.names)} columns")
     say(f"rows      {rows['train']:,} to train, {rows['validation']:,} to validate, {rows['test']:,} to test")
     if not rows["test"]:
