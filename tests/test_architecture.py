@@ -14,7 +14,7 @@ SOURCE = Path(scorefield.__file__).parent
 
 LAYERS = [
     {"types"},
-    {"tensors", "ode", "checkpoint", "cli"},
+    {"tensors", "ode", "checkpoint", "cli", "columns"},
     {"process", "densities", "data", "transforms", "nets"},
     {"sde", "prediction", "divergence", "times", "toys", "metrics"},
     {"model", "base"},

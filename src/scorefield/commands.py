@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -14,9 +15,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scorefield import cli, data, fitting, metrics, plots, runs, samplers, times, toys
 from scorefield.checkpoint import CheckpointError
+from scorefield.columns import Bounds, suggestions
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
 from scorefield.estimator import ScoreDensity, load
+from scorefield.process import span_for
 from scorefield.tensors import spawn
 from scorefield.transforms import TableTransform
 
@@ -54,15 +57,18 @@ def fit(options: cli.Fit) -> None:
     run = _existing(options, request, digest) or _new_run(options, request, digest, parts, say)
     train, validation = _model_units(run, parts)
     resumed = lambda step, notes: say(f"resume    from step {step:,} of {run.config.steps:,}", *notes)
-    learner = fitting.Learner(run.config, train, validation, options.device)
-    say(f"base      {learner.base_name}: {learner.base_reason}")
+    learner = fitting.Learner(run.config, train, validation, options.device, run.transform.white)
+    say(f"base      {learner.base.name}: {learner.base_reason}")
     _follow(runs.train(run, learner, resumed), run.config.steps, options.quiet)
     kept = [report for report in runs.read_metrics(run.folder) if report.kept]
     outcome = (
         f"the weights of step {kept[-1].step:,} are kept, validation loss {kept[-1].validation:.4f} of one Gaussian's"
         if kept
-        else f"no step was better than the base, so the model is the base: {learner.base_name}"
+        else f"no step was better than the base, so the model is the base: {learner.base.name}"
     )
+    if learner.trainer.step < run.config.steps:
+        step = learner.trainer.step
+        say(f"stopped   at step {step:,}: held-out rows had got worse for long, more steps would memorise")
     say(f"done      {outcome}; the run is in {run.folder}")
 
 
@@ -113,6 +119,7 @@ def evaluate(options: cli.Evaluate) -> None:
     real = transform.forward(held_out)
     likelihood = estimator.log_prob(held_out.iloc[:LIKELIHOOD_ROWS]).value
     gaussian = _gaussian_log_prob(estimator, real[:LIKELIHOOD_ROWS])
+    gaussian = gaussian + transform.log_jacobian(held_out.iloc[:LIKELIHOOD_ROWS])
     drawn = estimator.sample(min(len(held_out), 20_000), random_state=options.seed)
     samples = transform.forward(pd.DataFrame(drawn, columns=list(transform.names)))
     generator = spawn(options.seed, "evaluate")
@@ -212,7 +219,20 @@ def _speaker(options: cli.Common) -> Callable[..., None]:
 def _request(options: cli.Fit) -> dict[str, object]:
     """Return what was asked for, without what was left out: the options that decide a run."""
     asked = dataclasses.asdict(options)
-    names = ("data", "budget", "steps", "seed", "process", "objective", "predicts", "columns", "drop", "rows")
+    names = (
+        "data",
+        "budget",
+        "steps",
+        "seed",
+        "process",
+        "objective",
+        "predicts",
+        "columns",
+        "drop",
+        "rows",
+        "positive",
+        "bounds",
+    )
     if options.budget is not None and options.steps is not None:
         raise ValueError("expected --budget or --steps; got both; leave one out")
     if options.seed < 0:
@@ -239,6 +259,25 @@ def _load(request: dict) -> tuple[pd.DataFrame, list[str]]:
     return data.read_table(request["data"], columns, drop)
 
 
+def _bounds(options: cli.Fit) -> Bounds:
+    """Return the bounds of columns that --positive and --bounds ask for. Raises ValueError for what is no bound."""
+    found: Bounds = {name: (0.0, math.inf) for name in re.split(r"\s*,\s*", options.positive or "") if name}
+    for part in re.split(r"\s*,\s*", options.bounds or ""):
+        name, sides = part.rpartition("=")[::2]
+        low, colon, high = sides.partition(":")
+        try:
+            limits = float(low or "-inf"), float(high or "inf")
+        except ValueError:
+            colon = ""
+        if part and not (name and colon):
+            raise ValueError(f"--bounds must be like share=0:1,age=18:,loss=:0; got {part!r}")
+        if name in found:
+            raise ValueError(f"expected one limit for {name}; got several in --positive and --bounds")
+        if part:
+            found[name] = limits
+    return found
+
+
 def _existing(options: cli.Fit, request: dict, digest: str) -> runs.Run | None:
     """Return the run to go on with, None where a new one is to be made (removing another one with --force)."""
     if not (options.out / "config.toml").is_file():
@@ -263,11 +302,16 @@ def _new_run(
 ) -> runs.Run:
     """Choose the settings of a new run, say what they are and why, and write its folder."""
     rows = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
-    transform = TableTransform.fit(pd.concat(parts[:2]))
+    frame = pd.concat(parts[:2])
+    transform = TableTransform.fit(frame, _bounds(options))
+    run = runs.Run(options.out, "", request, {}, Config(steps=1, seed=options.seed), transform)
+    units = _model_units(run, parts)
+    span, range_reason = span_for(options.process, fitting.largest_distance(units[0]))
     config = Config(
         steps=1 if options.steps is None else options.steps,
         seed=options.seed,
         process=options.process,
+        span=span,
         predicts=options.predicts,
         objective=options.objective,
         members=fitting.members_for(rows["train"] + rows["validation"]),
@@ -282,10 +326,15 @@ def _new_run(
     reason = "as asked"
     if options.steps is None:
         budget = str(request["budget"])
-        run = runs.Run(options.out, "", request, {}, config, transform)
-        steps = fitting.steps_within(config, *_model_units(run, parts), seconds(budget), options.device)
+        steps = fitting.steps_within(config, *units, seconds(budget), options.device, transform.white)
         config, reason = dataclasses.replace(config, steps=steps), f"what fits into {budget} here"
+    for column in transform.columns:
+        if text := column.describe():
+            say(f"column    {column.name}: {text}")
+    if hints := suggestions(transform.columns, frame):
+        say(f"hint      {hints} would keep samples where the values of these columns are")
     say(f"model     {config.process} process, the network predicts {config.predicts!r}")
+    say(f"range     {range_reason}")
     if config.members > 1:
         say(f"ensemble  {config.members} networks, each learns without its own part of the rows: they are few")
     say(f"training  {config.steps:,} steps of {config.batch_size} rows: {reason}; repeat it exactly with --steps")
@@ -362,7 +411,7 @@ def _training_rows(run: runs.Run, notes: list[str]) -> pd.DataFrame | None:
 def _gaussian_log_prob(estimator: ScoreDensity, z: torch.Tensor) -> torch.Tensor:
     """Return the log-density of rows under one Gaussian with the moments of the training data."""
     mean, covariance = estimator.model_.mean.double().cpu(), estimator.model_.covariance.double().cpu()
-    return GaussianMixture.gaussian(mean, covariance).log_prob(z) + estimator.transform_.log_jacobian
+    return GaussianMixture.gaussian(mean, covariance).log_prob(z)
 
 
 def seconds(text: str) -> float:
