@@ -81,8 +81,8 @@ def choose(rows: Rows, seed: int, white: Tensor | None = None) -> Base:
     Candidates: one Gaussian N(0, I), mixtures with full, diagonal and one shared covariance, and kernel densities.
     Up to STACK_ROWS rows they are stacked: mixed with the weights that make held-out rows most likely
     (Smyth and Wolpert, 1999), which are rarely worse than the best of them and often better than any. Above, the best
-    one is taken; but if that is the largest mixture, then mixtures have the wrong shape, and a network learns more from the
-    Gaussian (rings after 30 s: 0.022 nats from the truth, on 32 components 0.041).
+    one is taken; but if that is the largest mixture, then mixtures have the wrong shape, and a network learns more
+    from the Gaussian (rings after 30 s: 0.022 nats from the truth, on 32 components 0.041).
     white: W, which made the rows out of standardised ones. Each training part is whitened anew by its own, so that no
     candidate has seen the rows that judge it, not even through their covariance.
     """

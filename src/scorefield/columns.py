@@ -246,7 +246,7 @@ def _bent(u: np.ndarray) -> tuple[float, float, float, float] | None:
     """Return (skew, tail, centre, spread) where skew or heavy tails are better transformed, else None.
 
     skew and tail make the column most like one Gaussian. Two clusters of unequal size are also skewed: so mixtures of
-    up to four Gaussians must fit the result better than the column, by the criterion of Schwarz (1978).
+    up to four Gaussians must fit the result better than the column, by the criterion of (Schwarz, 1978).
     """
     from scipy.optimize import minimize
 

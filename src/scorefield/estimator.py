@@ -113,9 +113,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         value = values.logsumexp(0) - math.log(CELL_POINTS)
         spread = (values - value).exp().std(0) / math.sqrt(CELL_POINTS)
         probes = torch.stack([found.stderr for found, _ in parts]).square().sum(0).sqrt() / CELL_POINTS
-        return LogProb(
-            value, torch.hypot(spread, probes), torch.stack([found.evaluations for found, _ in parts]).sum(0)
-        )
+        evaluations = torch.stack([found.evaluations for found, _ in parts]).sum(0)
+        return LogProb(value, torch.hypot(spread, probes), evaluations)
 
     def score(self, X: Any, y: object = None) -> float:
         """Return the mean log-likelihood of the rows, in nats: not the gradient, which is `score_function`."""

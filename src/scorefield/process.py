@@ -345,8 +345,9 @@ def named(process: Process) -> tuple[str, tuple[float, ...]]:
 def span_for(name: str, distance: float) -> tuple[tuple[float, ...], str]:
     """Return the range of a process for data whose rows are at most so far apart, and the reason in words.
 
-    The noise must reach the largest distance between rows, so that any of them can become any other (Song and Ermon,
-    2020, technique 1); more only costs steps. The time scale of VP ends at s/a = 152 unless that is too small.
+    The noise must reach the largest distance between rows, so that any of them can become any other
+    (Song and Ermon, 2020, technique 1); more only costs steps. VP ends at s/a = 152 unless
+    that is too small.
     """
     if name in ("ve", "edm"):
         reason = f"noise up to {distance:.3g}, the largest distance between rows in model units"
