@@ -269,7 +269,7 @@ def _new_run(
 ) -> runs.Run:
     """Choose the settings of a new run, say what they are and why, and write its folder."""
     rows = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
-    transform = TableTransform.fit(pd.concat(parts[:2]))
+    transform = TableTransform.fit(pd.concat(parts[:2], ignore_index=True))
     config = Config(
         steps=1 if options.steps is None else options.steps,
         seed=options.seed,

@@ -41,9 +41,10 @@ class TableTransform:
         constant = width == 0
         unit = deviation / np.where(constant, 1, width)
         shift, scale = values[0] + width * unit.mean(0), width * unit.std(0)
+        del values, unit  # of a large table few copies fit into memory
         if constant.all():
             raise ValueError(
-                f"expected at least one column that varies; got {len(values)} equal rows in all of "
+                f"expected at least one column that varies; got {len(frame)} equal rows in all of "
                 f"{list(frame.columns)}; there is nothing to learn"
             )
         integral = np.array([np.dtype(dtype).kind in "bui" for dtype in frame.dtypes])

@@ -13,7 +13,7 @@ from pyarrow import csv as arrow
 
 from scorefield.data import sources
 from scorefield.data.messages import cut, drop_hint, listed, mistake
-from scorefield.data.sources import Block, Source, check_unique, check_values, default_names, rows_at_once
+from scorefield.data.sources import LARGEST, Block, Source, check_unique, check_values, default_names, rows_at_once
 
 MAX_COLUMNS = 10_000
 """The most columns of a text file: one with more lies on its side, or is better kept in a binary format."""
@@ -22,6 +22,7 @@ MISSING = {"", "-", ".", "?", "na", "n/a", "#n/a", "<na>", "nan", "nil", "none",
 BOOLEANS = {"true": True, "false": False}
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ",": "commas", " ": "spaces"}
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
+LONG = re.compile(rb"(?<![.\d])\d{19}")
 PLAIN = b"0123456789+-.eE\n"
 FOREIGN = {
     b"\x1f\x8b": "gzip-compressed data",
@@ -86,9 +87,10 @@ class Text(Source):
                 header = b""
 
     def _plain(self, lines: bytes) -> Block | None:
-        """Return the columns of lines if every reader takes them for the same numbers, else None."""
+        """Return the columns of lines that Arrow reads as Python does: numbers only, plain in spelling and in range."""
         lines = lines.replace(b"\r\n", b"\n")
-        if lines.translate(None, PLAIN + self.delimiter.encode()):
+        signs = lines.count(b"+") - lines.count(b"e+") - lines.count(b"E+")  # Arrow takes +1 for a float
+        if signs or lines.translate(None, PLAIN + self.delimiter.encode()):
             return None
         reading = arrow.ReadOptions(use_threads=False, block_size=len(lines) + 1, autogenerate_column_names=True)
         parsing = arrow.ParseOptions(delimiter=self.delimiter, quote_char=False)
@@ -102,8 +104,9 @@ class Text(Source):
             return None
         block = [column.to_numpy() for column in table.columns]
         floats = [values for values in block if values.dtype.kind == "f"]
-        doubtful = any((~(np.abs(x) < 2.0**63) | (x == 0) & np.signbit(x)).any() for x in floats)
-        return None if doubtful else block
+        large = any((np.abs(x) >= 2.0**63).any() for x in floats)
+        doubtful = any(((np.abs(x) > LARGEST) | (x == 0) & np.signbit(x)).any() for x in floats)
+        return None if doubtful or (large and LONG.search(lines)) else block
 
     def _parsed_blocks(self, keep: list[int], lines: int, offset: int) -> Iterator[Block]:
         """Yield the columns to keep of what is below so many lines and bytes, checked cell by cell."""
