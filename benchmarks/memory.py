@@ -1,12 +1,13 @@
-"""Peak memory and time of `fit` and `logprob` on files larger than the memory that they may take.
+"""Peak memory and time of the command line on files larger than the memory that it may take.
 
-Makes a .npy and a .parquet file of 4 GB in a temporary folder, fits each for a few seconds, and asks for the
-log-density of every row: that would take days, so it is stopped after a while. A smaller file is answered whole.
+Makes a .npy and a .parquet file of 4 GB in a temporary folder, fits each for a few seconds and asks for the log-density
+of every row: that would take days, so it is stopped after a while. Smaller files are answered whole.
 
     python benchmarks/memory.py
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -22,8 +23,8 @@ from scorefield.data import write_blocks
 
 HERE = Path(__file__).parent
 ROWS, COLUMNS = 50_000_000, 10
-PATIENCE = 120
-"""Seconds after which a command is stopped."""
+PATIENCE = 150
+"""Seconds after which the log-density of all rows is given up."""
 
 
 def blocks(rows: int) -> Iterator[pd.DataFrame]:
@@ -36,42 +37,43 @@ def blocks(rows: int) -> Iterator[pd.DataFrame]:
         yield pd.DataFrame(points, columns=[f"x{i + 1}" for i in range(COLUMNS)])
 
 
-def measure(*arguments: object) -> dict:
-    """Run the command line and return its peak resident memory in MB, its seconds and how it ended."""
+def measure(arguments: tuple, patience: float = math.inf) -> dict:
+    """Run the command line, for so many seconds at most; return its peak resident memory, seconds and exit code."""
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "scorefield", *map(str, arguments)])
-    ended, status, usage = 0, 0, None
+    ended = 0
     while not ended:
-        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if not ended and time.perf_counter() - began > PATIENCE:
-            process.kill()
         time.sleep(0.1)
-    seconds = time.perf_counter() - began
-    code = os.waitstatus_to_exitcode(status)
-    peak = usage.ru_maxrss / 1000 * (1.024 if sys.platform == "linux" else 1e-3)
-    return {"peak_mb": round(peak), "seconds": round(seconds, 1), "code": code}
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if not ended and time.perf_counter() - began > patience:
+            process.terminate()
+            patience = math.inf
+    seconds = round(time.perf_counter() - began, 1)
+    return {"peak_mb": round(usage.ru_maxrss * 1.024e-3), "seconds": seconds, "code": os.waitstatus_to_exitcode(status)}
 
 
 def main() -> None:
     """Measure, print and keep the numbers."""
     results = []
+
+    def record(command: str, path: Path, measured: dict) -> None:
+        size = f"{path.stat().st_size / 1e9:.3g} GB {path.suffix}"
+        results.append({"command": command, "file": size} | measured)
+        print(results[-1], flush=True)
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        few = folder / "few.parquet"
-        write_blocks(few, blocks(20_000), force=False)
         for suffix in (".npy", ".parquet"):
-            path, run = folder / f"many{suffix}", folder / f"run{suffix}"
+            path, run = folder / f"all{suffix}", folder / f"run{suffix}"
             write_blocks(path, blocks(ROWS), force=False)
-            size = path.stat().st_size / 1e9
-            commands = {
-                "fit": ("fit", path, "--out", run, "--budget", "5s"),
-                "logprob": ("logprob", run, path, "--out", folder / "never.npy"),
-                "logprob of 20,000 rows": ("logprob", run, few, "--out", folder / f"few{suffix}.npy"),
-            }
-            for command, arguments in commands.items():
-                results.append({"command": command, "file": f"{size:.1f} GB{suffix}"} | measure(*arguments))
-                print(results[-1], flush=True)
+            record("fit", path, measure(("fit", path, "--out", run, "--budget", "5s")))
+            record("logprob", path, measure(("logprob", run, path, "--out", folder / "never.npy"), PATIENCE))
             path.unlink()
+        for command, rows in (("logprob", 2_000), ("logprob", 20_000), ("score", 100_000), ("score", 1_000_000)):
+            path = folder / f"{rows}.npy"
+            write_blocks(path, blocks(rows), force=True)
+            measured = measure((command, run, path, "--out", folder / "answers.npy", "--force"))
+            record(f"{command} of {rows:,} rows", path, measured)
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / "memory.json").write_text(json.dumps(results, indent=1))
 
