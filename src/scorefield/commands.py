@@ -241,7 +241,7 @@ def _load(request: dict) -> data.Table:
         frame = toys.load(request["data"], request.get("rows"), request["seed"])
         return data.Table(frame, [], data.digest(frame))
     if "rows" in request:
-        raise ValueError("--rows is for built-in data sets; a file is read whole")
+        raise ValueError("--rows is for built-in data sets; leave it out for a file")
     return data.read_table(request["data"], columns, drop, request["seed"])
 
 

@@ -16,10 +16,7 @@ from scorefield.data.sources import Block, Source, readable
 from scorefield.data.text import Text
 
 LIMIT = 2**24
-"""The most numbers of a file that are kept in memory, 134 MB as float64: of a larger table, rows are drawn.
-
-Fitting needs about eight times this memory at its peak; a run of 30 seconds sees a tenth of as many rows.
-"""
+"""The most numbers of a file that are kept in memory: 134 MB as float64, of which a fit needs five to eight times."""
 
 INTEGER, FLOAT = np.dtype(np.int64), np.dtype(np.float64)
 
