@@ -23,7 +23,7 @@ from scorefield.data import write_blocks
 
 HERE = Path(__file__).parent
 ROWS, COLUMNS = 50_000_000, 10
-PATIENCE = 150
+PATIENCE = 100
 """Seconds after which the log-density of all rows is given up."""
 
 
@@ -69,7 +69,7 @@ def main() -> None:
             record("fit", path, measure(("fit", path, "--out", run, "--budget", "5s")))
             record("logprob", path, measure(("logprob", run, path, "--out", folder / "never.npy"), PATIENCE))
             path.unlink()
-        for command, rows in (("logprob", 2_000), ("logprob", 20_000), ("score", 100_000), ("score", 1_000_000)):
+        for command, rows in (("logprob", 1_000), ("logprob", 4_000), ("score", 50_000), ("score", 500_000)):
             path = folder / f"{rows}.npy"
             write_blocks(path, blocks(rows), force=True)
             measured = measure((command, run, path, "--out", folder / "answers.npy", "--force"))

@@ -21,7 +21,7 @@ MAX_RATIO = 100
 """How many times its size the arrays of an .npz file may take, so that a small file cannot fill memory."""
 
 PAGES = 2**20
-"""Bytes of a column of a Parquet file that are fetched at once; without a number, all of its row group is."""
+"""Bytes of a column of a Parquet file that are fetched at once; unless told, Arrow fetches and keeps much more."""
 
 
 class Array(Source):
@@ -139,7 +139,7 @@ class Parquet(Source):
                 remedy = f"convert it, or {drop_hint(name)}"
                 raise mistake(place, "booleans, integers or floats", cut(str(kind)), remedy)
         start = 0
-        with pq.ParquetFile(self.path, buffer_size=PAGES) as file:
+        with pq.ParquetFile(self.path, buffer_size=PAGES, pre_buffer=False) as file:
             for batch in file.iter_batches(rows_at_once(len(names)), columns=names, use_threads=False):
                 if batch.num_rows:
                     yield [self._column(batch, name, start) for name in names]
