@@ -158,7 +158,7 @@ def cell(draw):
     whole = int(draw.integers(-(2**63), 2**63))
     forms = [repr(float(value)), f"{value:.3e}", f"{value:.17G}", str(whole), str(whole // 10**15), "-0", "-0.0", "007"]
     odd = ["", "+1", ".5", "5.", "1e5", "1E400", "1e-400", "nan", " 1", "1,2", '"1"', "2024-01-31", "1_0", str(2**63)]
-    return str(draw.choice(odd) if draw.random() < 0.02 else draw.choice(forms))
+    return str(draw.choice(odd) if draw.random() < 0.05 else draw.choice(forms))
 
 
 def outcome(path):

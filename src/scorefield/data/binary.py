@@ -153,7 +153,7 @@ class Parquet(Source):
             row = start + int(column.is_null().to_numpy(zero_copy_only=False).argmax())
             came = "null, a missing value"
             raise mistake(self.place(row, name), "a number", came, "remove the row or fill it")
-        return column.to_numpy(zero_copy_only=False)
+        return np.array(column.to_numpy(zero_copy_only=False))  # a copy, so that Arrow can use its memory again
 
 
 def npz(path: Path) -> Array:
