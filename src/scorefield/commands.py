@@ -49,11 +49,9 @@ def fit(options: cli.Fit) -> None:
     """Learn the score of a data set and keep it in a RUN folder."""
     say = _speaker(options)
     request = _request(options)
-    frame, notes = _load(request)
-    digest = data.digest(frame)
+    parts, digest, notes = _parts(request)
     for note in notes:
         say(f"note      {note}")
-    parts = [frame.iloc[rows] for rows in data.split(len(frame), options.seed)]
     run = _existing(options, request, digest) or _new_run(options, request, digest, parts, say)
     train, validation = _model_units(run, parts)
     resumed = lambda step, notes: say(f"resume    from step {step:,} of {run.config.steps:,}", *notes)
@@ -115,7 +113,7 @@ def evaluate(options: cli.Evaluate) -> None:
     estimator, run = _open(options.run, options), runs.read(options.run)
     transform = estimator.transform_
     notes: list[str] = []
-    held_out = _held_out(run, options.against)
+    held_out = _held_out(run, options.against, notes)
     real = transform.forward(held_out)
     likelihood = estimator.log_prob(held_out.iloc[:LIKELIHOOD_ROWS]).value
     gaussian = _gaussian_log_prob(estimator, real[:LIKELIHOOD_ROWS])
@@ -161,7 +159,7 @@ def plot(options: cli.Plot) -> None:
     folder.mkdir(exist_ok=True)
     notes: list[str] = []
     train = _training_rows(run, notes)
-    shown = _held_out(run, None) if train is None else train
+    shown = _held_out(run, None, notes) if train is None else train
     drawn = estimator.sample(min(len(shown), 5_000), random_state=0)
     names = list(estimator.transform_.names)
     samples = pd.DataFrame(drawn, columns=names)
@@ -245,7 +243,14 @@ def _request(options: cli.Fit) -> dict[str, object]:
     return {name: asked[name] for name in names if asked[name] is not None}
 
 
-def _load(request: dict) -> tuple[pd.DataFrame, list[str]]:
+def _parts(request: dict) -> tuple[list[pd.DataFrame], str, list[str]]:
+    """Return the training, validation and test rows of what a request names, the digest of the whole, and notes."""
+    table = _load(request)
+    parts = [table.frame.iloc[rows] for rows in data.split(len(table.frame), request["seed"])]
+    return parts, table.digest, table.notes
+
+
+def _load(request: dict) -> data.Table:
     """Return the table that a request names, a file or a built-in data set, and notes on how it was read."""
     columns, drop = (re.split(r"\s*,\s*", request[key]) if key in request else None for key in ("columns", "drop"))
     if request["data"] in toys.TOYS:
@@ -253,10 +258,11 @@ def _load(request: dict) -> tuple[pd.DataFrame, list[str]]:
             raise ValueError(
                 f"--columns and --drop are for files; {request['data']} is built in: write it to a file first"
             )
-        return toys.load(request["data"], request.get("rows"), request["seed"]), []
+        frame = toys.load(request["data"], request.get("rows"), request["seed"])
+        return data.Table(frame, [], data.digest(frame))
     if "rows" in request:
-        raise ValueError("--rows is for built-in data sets; a file is read whole")
-    return data.read_table(request["data"], columns, drop)
+        raise ValueError("--rows is for built-in data sets; leave it out for a file")
+    return data.read_table(request["data"], columns, drop, request["seed"])
 
 
 def _bounds(options: cli.Fit) -> Bounds:
@@ -302,7 +308,7 @@ def _new_run(
 ) -> runs.Run:
     """Choose the settings of a new run, say what they are and why, and write its folder."""
     rows = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
-    frame = pd.concat(parts[:2])
+    frame = pd.concat(parts[:2], ignore_index=True)
     transform = TableTransform.fit(frame, _bounds(options))
     run = runs.Run(options.out, "", request, {}, Config(steps=1, seed=options.seed), transform)
     units = _model_units(run, parts)
@@ -379,28 +385,27 @@ def _at_points(options: cli.AtPoints, answer: Callable[[ScoreDensity, pd.DataFra
     """Write the answer at each point of a table, block by block."""
     data.check_output(options.out, options.force)
     estimator = _open(options.run, options)
-    points = data.read_points(options.points, estimator.transform_.names)
-    blocks = (answer(estimator, points.iloc[i : i + BLOCK]) for i in range(0, len(points), BLOCK))
-    data.write_blocks(options.out, blocks, options.force)
-    _speaker(options)(f"wrote {len(points):,} rows to {options.out}")
+    points = data.point_blocks(options.points, estimator.transform_.names, BLOCK)
+    rows = data.write_blocks(options.out, (answer(estimator, block) for block in points), options.force)
+    _speaker(options)(f"wrote {rows:,} rows to {options.out}")
 
 
-def _held_out(run: runs.Run, against: Path | None) -> pd.DataFrame:
+def _held_out(run: runs.Run, against: Path | None, notes: list[str]) -> pd.DataFrame:
     """Return the real rows to compare with. Raises ValueError where there are none."""
-    if against is not None:
-        return data.read_points(against, run.transform.names)
-    path = run.folder / "test.parquet"
-    if not path.is_file():
+    path = against or run.folder / "test.parquet"
+    if against is None and not path.is_file():
         raise ValueError(f"{run.folder} has no test rows; give a table of real rows with --against FILE")
-    return data.read_points(path, run.transform.names)
+    table = data.read_points(path, run.transform.names, run.config.seed)
+    notes += table.notes
+    return table.frame
 
 
 def _training_rows(run: runs.Run, notes: list[str]) -> pd.DataFrame | None:
     """Return the rows a run was trained on, read again from their source; None, and a note, where they have changed."""
     try:
-        frame, _ = _load(run.request)
-        if data.digest(frame) == run.data["digest"]:
-            return frame.iloc[data.split(len(frame), run.config.seed)[0]]
+        parts, digest, _ = _parts(run.request)
+        if digest == run.data["digest"]:
+            return parts[0]
         reason = "has changed"
     except (ValueError, KeyError):
         reason = "cannot be read"

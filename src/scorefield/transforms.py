@@ -13,6 +13,9 @@ from scorefield.columns import Bounds, Column, fit_column, rounded_at
 from scorefield.tensors import uniform
 from scorefield.types import PerSample, Samples
 
+BLOCK = 2**16
+"""Rows are mapped in blocks of this size, which bounds memory."""
+
 COARSE = 0.25
 """Cells wider than this share of the column's standard deviation are coarse."""
 
@@ -105,7 +108,11 @@ class TableTransform:
 
         Raises ValueError where a value is outside the bounds of its column.
         """
-        return self._standardised(frame, generator)[0] @ self.white
+        z = torch.empty(len(frame), len(self.varying), dtype=torch.float64)
+        for start in range(0, len(frame), BLOCK):
+            block = frame.iloc[start : start + BLOCK]
+            z[start : start + BLOCK] = self._standardised(block, generator, start)[0] @ self.white
+        return z
 
     @property
     def is_coarse(self) -> bool:
@@ -146,7 +153,7 @@ class TableTransform:
         """The part of log |dz/dx| that all rows share."""
         return torch.linalg.slogdet(self.white).logabsdet + sum(self.columns[i].log_cell for i in self.varying)
 
-    def _values(self, frame: pd.DataFrame) -> Tensor:
+    def _values(self, frame: pd.DataFrame, start: int = 0) -> Tensor:
         x = torch.from_numpy(frame.iloc[:, self.varying].to_numpy(np.float64, copy=True))
         for values, i in zip(x.T, self.varying, strict=True):
             column = self.columns[i]
@@ -154,15 +161,20 @@ class TableTransform:
             if not bool(inside.all()):
                 row = int((~inside).nonzero()[0])
                 raise ValueError(
-                    f"row {row + 1}, column {column.name}: expected a value inside the bounds of the run, "
+                    f"row {start + row + 1}, column {column.name}: expected a value inside the bounds of the run, "
                     f"{column.lower + column.step / 2:g} to {column.upper - column.step / 2:g}; got "
                     f"{float(values[row]):g}, where the density is 0; leave the row out"
                 )
         return x
 
-    def _standardised(self, frame: pd.DataFrame, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Return the standardised columns (n, d) of a table, dequantised with a generator, and their log-slopes."""
-        x = self._values(frame)
+    def _standardised(
+        self, frame: pd.DataFrame, generator: Generator | None = None, start: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Return the standardised columns (n, d) of a table, dequantised with a generator, and their log-slopes.
+
+        start: the number of rows before these, for messages.
+        """
+        x = self._values(frame, start)
         if generator is not None:
             x = x + self._steps * (uniform(x.numel(), generator).reshape(x.shape) - 0.5)
         return self._map(x)
