@@ -1,5 +1,6 @@
 """Binary files of columns: .npy, .npz and .parquet."""
 
+import io
 import math
 import re
 import shutil
@@ -72,7 +73,7 @@ class Array(Source):
                     block.append(self._numbers(file, min(step, n - start)))
                 yield block
 
-    def _numbers(self, file: IO[bytes], count: int) -> np.ndarray:
+    def _numbers(self, file: IO[bytes] | io.BufferedIOBase, count: int) -> np.ndarray:
         """Return the next numbers of a file, in the machine's order of bytes."""
         content = file.read(count * self.dtype.itemsize)
         if len(content) < count * self.dtype.itemsize:

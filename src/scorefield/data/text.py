@@ -102,7 +102,7 @@ class Text(Source):
         numeric = all(column.type in (pa.int64(), pa.float64()) and not column.null_count for column in table.columns)
         if table.shape != (rows, len(self.names)) or not numeric:
             return None
-        block = [column.to_numpy() for column in table.columns]
+        block = [np.array(column) for column in table.columns]  # a copy, so that Arrow can use its memory again
         floats = [values for values in block if values.dtype.kind == "f"]
         large = any((np.abs(x) >= 2.0**63).any() for x in floats)
         doubtful = any(((np.abs(x) > LARGEST) | (x == 0) & np.signbit(x)).any() for x in floats)
