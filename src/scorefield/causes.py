@@ -1,5 +1,6 @@
 """What is wrong with samples, in words: tests that reject are traced to causes, and the causes undone."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,8 @@ MISSING = 0.1
 """A mode that has less than this part of its share of the rows is missing."""
 
 
-SHIFT, SPREAD = (0,), (1,)
-"""What can be undone in a column, as the positions of its parameters."""
+CONFIRMED = 3.0
+"""A shift or a factor of spread is one if it is so many standard errors, of a normal column, away from none."""
 
 
 @dataclass(frozen=True)
@@ -71,59 +72,71 @@ def column_findings(
     """Return what is wrong with a column x of samples, given that of rows y, and the column with it undone.
 
     One cause is looked for before two: of a shift and a factor of spread that which brings the distribution functions
-    closer. Where neither it nor both let the column pass all its tests, it has another shape and is returned as it is.
+    closer, then both, if either is more than 3 standard errors of a normal column. Where neither lets the column pass
+    all its tests, it has another shape and is returned as it is.
     """
     test = lambda moved: min(column_tests(moved, y, generator).values())
     p_value = test(x)
     if p_value > level:
         return [], x
-    sorted_y = y.sort().values
-    gap, at = _largest_gap(x.sort().values, sorted_y)
-    distance = lambda causes: abs(_largest_gap(_closest(x, y, causes).sort().values, sorted_y)[0])
-    for causes in (min(SHIFT, SPREAD, key=distance), SHIFT + SPREAD):
-        moved = _closest(x, y, causes)
-        if test(moved) > level:
-            return [Finding(kind, text, p_value, abs(gap)) for kind, text in _moves(x, y, name, causes)], moved
+    gap, at = _largest_gap(x, y)
+    one = min((_closest(x, y, free) for free in ((True, False), (False, True))), key=lambda fit: _distance(fit[0], y))
+    for moved, shift, factor in (one, _closest(x, y, (True, True))):
+        moves = _moves(name, shift, factor, CONFIRMED * math.sqrt(1 / len(x) + 1 / len(y)))
+        if test(moved) > level and len(moves) == (shift != 0) + (factor != 1):
+            return [Finding(kind, text, p_value, abs(gap)) for kind, text in moves], moved
     text = f"{name} has another shape: the share of values up to {at:.3g} is off by {gap:+.2f}"
     return [Finding("shape of a column", text, p_value, abs(gap))], x
 
 
-def _moves(x: Tensor, y: Tensor, name: str, causes: tuple[int, ...]) -> list[tuple[str, str]]:
-    """Return kind and sentence of each cause, with the difference of means and the ratio of standard deviations."""
-    moved = (x.mean() - y.mean()) / y.std()
-    wide = "wide" if (factor := x.std() / y.std()) > 1 else "narrow"
-    found = [
-        ("shift of a column", f"{name} is shifted by {moved:+.2f} standard deviations"),
-        ("spread of a column", f"{name} is too {wide} (x{factor:.2f})"),
-    ]
-    return [found[cause] for cause in causes]
+def _moves(name: str, shift: float, factor: float, least: float) -> list[tuple[str, str]]:
+    """Return kind and sentence of a shift and a factor that are larger than the least ones."""
+    found = []
+    if abs(shift) > least * math.sqrt(math.pi / 3):
+        found.append(("shift of a column", f"{name} is shifted by {shift:+.2f} standard deviations"))
+    if abs(math.log(factor)) > least * math.pi / math.sqrt(12):
+        found.append(("spread of a column", f"{name} is too {'wide' if factor > 1 else 'narrow'} (x{factor:.2f})"))
+    return found
 
 
-def _closest(x: Tensor, y: Tensor, causes: tuple[int, ...]) -> Tensor:
-    """Return x without the shift, the factor about its mean, or both, that bring it closest to y (Kolmogorov)."""
+def _closest(x: Tensor, y: Tensor, free: tuple[bool, bool]) -> tuple[Tensor, float, float]:
+    """Return x as close to y as it comes, and the shift, in standard deviations, and factor about its mean undone."""
     from scipy.optimize import minimize
 
-    centre, std = x.mean(), y.std().clamp(min=1e-300)
+    centre, std, sorted_y = x.mean(), y.std().clamp(min=1e-300), y.sort().values
     start = torch.stack([(x.median() - y.median()) / std, (x.std() / std).log()]).nan_to_num().clamp(-3, 3)
+    at = np.flatnonzero(free)
 
-    def undo(values: np.ndarray, x: Tensor) -> Tensor:
-        shift, log_factor = start.new_zeros(2).index_put((torch.tensor(causes),), torch.from_numpy(values))
-        return centre - shift * std + (x - centre) / log_factor.exp()
+    def undo(values: np.ndarray, rows: Tensor) -> tuple[Tensor, float, float]:
+        found = np.zeros(2)
+        found[at] = values
+        shift, factor = float(found[0]), math.exp(found[1])
+        return centre - shift * std + (rows - centre) / factor, shift, factor
 
-    begin = start[list(causes)].numpy()
-    simplex = np.vstack([begin, begin + 0.1 * np.eye(len(begin))])
-    sorted_x, sorted_y = x.sort().values, y.sort().values
-    distance = lambda values: abs(_largest_gap(undo(values, sorted_x), sorted_y)[0])
-    options = {"initial_simplex": simplex, "xatol": 1e-3, "fatol": 1e-4}
+    begin, sorted_x = start.numpy()[at], x.sort().values
+    simplex = np.vstack([begin, begin + 0.1 * np.eye(len(at))])
+    options = {"initial_simplex": simplex, "xatol": 1e-3, "fatol": 1e-9}
+    distance = lambda values: _distance(undo(values, sorted_x)[0], sorted_y)
     return undo(minimize(distance, begin, method="Nelder-Mead", options=options).x, x)
 
 
+def _distance(x: Tensor, y: Tensor) -> float:
+    """Return the mean squared difference of the distribution functions of x and y over x (Cramer and von Mises)."""
+    return float(_gaps(x, y).square().mean())
+
+
 def _largest_gap(x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Return the largest difference of the distribution functions of sorted x and y, with its sign, and where it is."""
-    up_to = lambda side: torch.searchsorted(x, x, side=side) / len(x) - torch.searchsorted(y, x, side=side) / len(y)
-    gaps = torch.cat([up_to("right"), up_to("left")])  # at each value of x and just below it
+    """Return the largest difference of the distribution functions of x and y, with its sign, and where it is."""
+    gaps = _gaps(x, y)
     k = int(gaps.abs().argmax())
-    return float(gaps[k]), float(x[k % len(x)])
+    return float(gaps[k]), float(x.sort().values[k % len(x)])
+
+
+def _gaps(x: Tensor, y: Tensor) -> Tensor:
+    """Return the differences of the distribution functions of x and y at and just below each value of sorted x."""
+    x, y = x.sort().values, y.sort().values
+    share = lambda rows, right: torch.searchsorted(rows, x, right=right) / len(rows)
+    return torch.cat([share(x, right) - share(y, right) for right in (True, False)])
 
 
 def _shares(labels: Tensor, modes: int) -> Tensor:

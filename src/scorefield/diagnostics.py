@@ -5,15 +5,21 @@ by training rows, which are independent of both. All tests below use nothing mor
 permutation (ties are broken at random), counts the hypergeometric one.
 """
 
+import math
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from scorefield.metrics import Rows, draw
 from scorefield.tensors import integer
 from scorefield.types import PerSample
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture as Mixture
 
 EXACT = 1_000
 """Kolmogorov-Smirnov p-values are exact up to this many rows, asymptotic above."""
@@ -24,10 +30,10 @@ MODE_ROWS = 2_000
 MODES = 8
 """The largest number of Gaussians that modes are made of."""
 
-OVERLAP = 0.02
-"""Gaussians are one mode if more than this share of one of them is taken for the other."""
+DIP = 0.1
+"""Between modes the density falls below this part of the lower peak: more would break moons and rolls into pieces."""
 
-WITNESS_ROWS = 1_000
+WITNESS_ROWS = 2_000
 """How many rows of either kind the witness is made of."""
 
 
@@ -82,10 +88,10 @@ def copying_test(samples: Rows, held_out: Rows, train: Rows, generator: Generato
 def find_modes(rows: Rows, generator: Generator) -> tuple[Callable[[Tensor], Tensor], int]:
     """Return a function that tells the mode of each row, 0 to k - 1, and how many modes there are.
 
-    Up to 8 Gaussians, as many as the Bayesian information criterion wants, are fitted to the rows (Schwarz, 1978).
-    Those of which more than 2 % is taken for another are one mode with it (Hennig, 2010), so modes are well separated.
+    Up to 8 Gaussians, as many as the Bayesian information criterion wants, are fitted to the rows (Schwarz, 1978). Two
+    are in one mode if the density on the way between their means stays above a tenth of the lower one's peak, and so
+    are those that others link, the highest ways first (Chazal et al., 2013).
     """
-    from scipy.sparse.csgraph import connected_components
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture as Mixture
 
@@ -98,10 +104,25 @@ def find_modes(rows: Rows, generator: Generator) -> tuple[Callable[[Tensor], Ten
             if k > 2 and fits[-1].bic(x) > fits[-2].bic(x) > fits[-3].bic(x):
                 break
     mixture = min(fits, key=lambda fit: fit.bic(x))
-    posterior = mixture.predict_proba(x)
-    taken = posterior.T @ (posterior == posterior.max(1, keepdims=True)) / posterior.sum(0)[:, None]
-    count, mode_of = connected_components(taken > OVERLAP, directed=False)
-    return lambda z: torch.from_numpy(mode_of[mixture.predict(z.numpy())]).long(), int(count)
+    mode = _separate_modes(mixture)
+    kept = np.unique(mode)
+    parts = (mode[:, None] == kept).astype(float)
+    return lambda z: torch.from_numpy((mixture.predict_proba(z.numpy()) @ parts).argmax(1)), len(kept)
+
+
+def _separate_modes(mixture: "Mixture") -> np.ndarray:
+    """Return for each Gaussian of a mixture the one that stands for its mode."""
+    means, k = mixture.means_, len(mixture.means_)
+    peak = mixture.score_samples(means)
+    between = np.linspace(0, 1, 13)[:, None]
+    pairs = [(i, j) for i in range(k) for j in range(i)]
+    saddle = {(i, j): mixture.score_samples(between * means[i] + (1 - between) * means[j]).min() for i, j in pairs}
+    mode = np.arange(k)
+    for i, j in sorted(pairs, key=lambda pair: -saddle[pair]):
+        low, high = sorted((mode[i], mode[j]), key=lambda m: peak[m])
+        if saddle[i, j] >= peak[low] + math.log(DIP):
+            mode[mode == low] = high
+    return mode
 
 
 def mode_tests(samples: Tensor, held_out: Tensor, count: int) -> list[float]:
@@ -116,24 +137,25 @@ def mode_tests(samples: Tensor, held_out: Tensor, count: int) -> list[float]:
 
 
 def joint_test(samples: Rows, held_out: Rows, reference: Rows, generator: Generator) -> tuple[float, float]:
-    """Return the p-value of one law of all columns together, and how far from 1/2 the probability below is, doubled.
+    """Return the p-value of one law of all columns together, one-sided, and how far samples and rows are apart, 0 to 1.
 
-    A fifth of the samples s and as many reference rows r, at most 1,000, make the witness w(x) = mean |x - r| -
-    mean |x - s|, whose means differ by the energy distance (Szekely and Rizzo, 2013) and which is large where there are
-    too many samples. Whether w is larger for the other samples than for held-out rows is tested one-sided by ranks
-    (Mann and Whitney, 1947): a test on rows that the witness has not seen is exact (Kubler et al., 2022).
+    The witness is w(x) = r(x) / s(x), the distances of x to the tenth nearest of 2,000 reference rows and of a fifth of
+    the samples, at most 2,000: large where there are too many samples (Wang et al., 2009). The p-value is that of Mann
+    and Whitney, 1947, for w of the other samples and of held-out rows: a test on rows that the witness has not seen is
+    exact (Kubler et al., 2022). The second number is 2 P - 1 for the probability P that a sample's w is the larger one.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     samples = draw(samples, len(samples), generator)
-    learnt = samples[: min(len(samples) // 5, WITNESS_ROWS)]
+    learnt, asked = samples[: min(len(samples) // 5, WITNESS_ROWS)], samples[min(len(samples) // 5, WITNESS_ROWS) :]
     real = draw(reference, WITNESS_ROWS, generator)
-
-    def witness(x: Tensor) -> Tensor:
-        return torch.cat(
-            [torch.cdist(part, real).mean(1) - torch.cdist(part, learnt).mean(1) for part in x.split(1024)]
-        )
-
-    p_value, larger = _above(witness(samples[len(learnt) :]), witness(held_out), generator)
-    return p_value, abs(2 * larger - 1)
+    near_real, near_learnt = (
+        NearestNeighbors(n_neighbors=min(10, len(part) // 2)).fit(part) for part in (real, learnt)
+    )
+    distance = lambda search, rows: torch.from_numpy(search.kneighbors(rows)[0][:, -1]).clamp(min=1e-300)
+    witness = lambda rows: distance(near_real, rows) / distance(near_learnt, rows)
+    p_value, larger = _above(witness(asked), witness(held_out), generator)
+    return p_value, max(0.0, 2 * larger - 1)
 
 
 def _above(x: Tensor, y: Tensor, generator: Generator) -> tuple[float, float]:

@@ -45,8 +45,8 @@ def verdict(
     so samples that are fresh draws of the population are found unlike it once in a thousand times at most.
 
     What is rejected is traced to causes. Where modes have wrong shares, the rows of surplus are left out before columns
-    are looked at. A column is shifted or spread if undoing the shift or the factor about its mean of least Kolmogorov
-    distance (Wolfowitz, 1957) lets it pass; otherwise it has another shape. Columns together are looked at with all
+    are looked at. A column is shifted or spread if undoing the shift or the factor about its mean of least distance
+    (Parr and Schucany, 1980) lets it pass; otherwise it has another shape. Columns together are looked at with all
     that undone. Copies come first, then the larger effect. Columns of whole numbers are spread over a cell of width 1,
     but for copies. Raises ValueError for fewer than 10 rows (20 held-out ones without training rows) and for non-finite
     ones.
