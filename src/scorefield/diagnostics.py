@@ -140,14 +140,15 @@ def joint_test(samples: Rows, held_out: Rows, reference: Rows, generator: Genera
     """Return the p-value of one law of all columns together, one-sided, and how far samples and rows are apart, 0 to 1.
 
     The witness is w(x) = r(x) / s(x), the distances of x to the tenth nearest of 2,000 reference rows and of a fifth of
-    the samples, at most 2,000: large where there are too many samples (Wang et al., 2009). The p-value is that of Mann
-    and Whitney, 1947, for w of the other samples and of held-out rows: a test on rows that the witness has not seen is
-    exact (Kubler et al., 2022). The second number is 2 P - 1 for the probability P that a sample's w is the larger one.
+    the samples, at most 2,000: large where there are too many samples (Wang et al., 2009). The p-value is that of
+    Mann and Whitney, 1947, for w of the other samples and of held-out rows: a test on rows that the witness has not
+    seen is exact (Kubler et al., 2022). The second number is 2 P - 1, P the probability that a sample's w is larger.
     """
     from sklearn.neighbors import NearestNeighbors
 
     samples = draw(samples, len(samples), generator)
-    learnt, asked = samples[: min(len(samples) // 5, WITNESS_ROWS)], samples[min(len(samples) // 5, WITNESS_ROWS) :]
+    size = min(len(samples) // 5, WITNESS_ROWS)
+    learnt, asked = samples[:size], samples[size:]
     real = draw(reference, WITNESS_ROWS, generator)
     near_real, near_learnt = (
         NearestNeighbors(n_neighbors=min(10, len(part) // 2)).fit(part) for part in (real, learnt)
