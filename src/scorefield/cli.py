@@ -108,7 +108,7 @@ class Logprob(AtPoints):
 
 @dataclass(kw_only=True)
 class Evaluate(Common):
-    """Compare a RUN with held-out rows: log-likelihood, distances, copying, each with its error."""
+    """Compare a RUN with held-out rows: log-likelihood, distances, copying, each with its error, and a verdict."""
 
     run: Positional[Path]
     """a RUN folder"""

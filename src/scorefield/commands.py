@@ -13,21 +13,16 @@ import pandas as pd
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scorefield import cli, data, fitting, metrics, plots, runs, samplers, times, toys
+from scorefield import cli, data, evaluation, fitting, plots, runs, samplers, times, toys
 from scorefield.checkpoint import CheckpointError
 from scorefield.columns import Bounds, suggestions
 from scorefield.config import Config
-from scorefield.densities import GaussianMixture
 from scorefield.estimator import ScoreDensity, load
 from scorefield.process import span_for
 from scorefield.tensors import spawn
 from scorefield.transforms import TableTransform
 
 DEFAULT_BUDGET = "30s"
-LIKELIHOOD_ROWS = 2_000
-"""`evaluate` takes the log-likelihood of at most this many rows, the first of the shuffled test rows."""
-
-NEED_TRAINING_ROWS = ("copying", "near_duplicates")
 
 BLOCK = 1_024
 """Points are scored and written in blocks of this size."""
@@ -109,47 +104,15 @@ def logprob(options: cli.Logprob) -> None:
 
 
 def evaluate(options: cli.Evaluate) -> None:
-    """Compare a RUN with held-out rows and print each number with its error, beside real rows against real rows."""
+    """Compare a RUN with held-out rows: print each number with its error, beside real rows, and the verdict."""
     estimator, run = _open(options.run, options), runs.read(options.run)
-    transform = estimator.transform_
     notes: list[str] = []
-    held_out = _held_out(run, options.against, notes)
-    real = transform.forward(held_out)
-    likelihood = estimator.log_prob(held_out.iloc[:LIKELIHOOD_ROWS]).value
-    gaussian = _gaussian_log_prob(estimator, real[:LIKELIHOOD_ROWS])
-    gaussian = gaussian + transform.log_jacobian(held_out.iloc[:LIKELIHOOD_ROWS])
-    drawn = estimator.sample(min(len(held_out), 20_000), random_state=options.seed)
-    samples = transform.forward(pd.DataFrame(drawn, columns=list(transform.names)))
-    generator = spawn(options.seed, "evaluate")
-    train = _training_rows(run, notes)
-    if train is None:
-        half = len(real) // 2
-        compared = metrics.compare(samples, real[:half], real[half:], generator=generator)
-        compared = {name: value for name, value in compared.items() if name not in NEED_TRAINING_ROWS}
-    else:
-        compared = metrics.compare(samples, real, transform.forward(train), generator=generator)
-    result = {
-        "run": str(options.run),
-        "rows": len(held_out),
-        "log_likelihood": dataclasses.asdict(metrics.mean_log_likelihood(likelihood)),
-        "gaussian_log_likelihood": dataclasses.asdict(metrics.mean_log_likelihood(gaussian)),
-        **{name: dataclasses.asdict(value) | {"excess": value.excess} for name, value in compared.items()},
-        "notes": notes,
-    }
+    held_out, train = _held_out(run, options.against, notes), _training_rows(run, notes)
+    found = evaluation.evaluate(estimator, held_out, train, options.seed)
     if options.json:
-        print(json.dumps(result))
-        return
-    for note in notes:
-        print(f"note: {note}")
-    print(f"{len(held_out):,} held-out rows; +- one standard error; distances in decorrelated standard deviations")
-    rows = min(len(held_out), LIKELIHOOD_ROWS)
-    print(
-        f"{'log-likelihood of ' + format(rows, ',') + ' rows, nats':38}{metrics.mean_log_likelihood(likelihood)!s:>22}"
-    )
-    print(f"{'  of one Gaussian fitted to the data':38}{metrics.mean_log_likelihood(gaussian)!s:>22}")
-    print(f"{'':38}{'this model':>22}{'real against real':>22}{'excess, in errors':>20}")
-    for name, value in compared.items():
-        print(f"{name.replace('_', ' '):38}{value.model!s:>22}{value.real!s:>22}{value.excess:>20.1f}")
+        print(json.dumps({"run": str(options.run), **found.as_json(), "notes": notes}))
+    else:
+        print(*(f"note: {note}" for note in notes), *found.lines(), sep="\n")
 
 
 def plot(options: cli.Plot) -> None:
@@ -411,12 +374,6 @@ def _training_rows(run: runs.Run, notes: list[str]) -> pd.DataFrame | None:
         reason = "cannot be read"
     notes.append(f"the data that the run was made from {reason}: no check for copied training rows")
     return None
-
-
-def _gaussian_log_prob(estimator: ScoreDensity, z: torch.Tensor) -> torch.Tensor:
-    """Return the log-density of rows under one Gaussian with the moments of the training data."""
-    mean, covariance = estimator.model_.mean.double().cpu(), estimator.model_.covariance.double().cpu()
-    return GaussianMixture.gaussian(mean, covariance).log_prob(z)
 
 
 def seconds(text: str) -> float:
