@@ -65,7 +65,7 @@ def test_the_copying_test_has_its_null_law(law, generator):
 @each_law
 def test_the_joint_test_has_its_null_law(law, generator):
     draw = lambda rows: LAWS[law](normal(rows, 3, generator))
-    assert_null([joint_test(draw(100), draw(40), draw(60), generator)[0] for _ in range(200)], exact=True)
+    assert_null([joint_test(draw(50), draw(40), draw(60), generator)[0] for _ in range(600)], exact=True)
 
 
 def test_the_mode_tests_have_their_null_law(generator):
