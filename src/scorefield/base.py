@@ -39,7 +39,7 @@ KERNEL_NUMBERS = 200_000
 COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Numbers of components of the mixtures that are tried, until two in a row are worse than the best."""
 
-REGULARISATION = (1e-3, 1e-2, 1e-1)
+REGULARISATION = (1e-4, 1e-2, 1e-1)
 """Variances added to the covariances of a mixture; the unit is that of white data."""
 
 GAUSSIAN = "one Gaussian"
