@@ -93,13 +93,14 @@ class ScoreModel(Denoiser):
         return prediction.coefficients(self.predicts, self.process, t, self.data_std)
 
     def predict(self, x: Samples, t: Times) -> Samples:
-        a, s = self.process.kernel(t, x)
-        log_ratio = self.process.ratio(t.double()).log().to(x).expand(len(x))
-        correction = self.net(x / torch.hypot(a * self.data_std, s), log_ratio)
+        t = t.double()
+        a, s = self.process.mean_coef(t), self.process.std(t)
+        log_ratio = (s / a).log().to(x).expand(len(x))
+        correction = self.net(x / match(torch.hypot(a * self.data_std, s), x), log_ratio)
         if self.base is None:
             return correction
         base = self.base if self._single is None or x.dtype != torch.float32 else self._single
-        clean, noise = base.like(x).posterior(x, self.process.mean_coef(t.double()), self.process.std(t.double()))
+        clean, noise = base.like(x).posterior(x, a, s)
         p, q = (match(c, x) for c in self.coefficients(t))
         return correction + p * clean + q * noise
 
