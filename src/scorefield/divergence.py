@@ -19,7 +19,7 @@ def along(field: Field, x: Samples, v: Samples, step: float | None = None) -> tu
     Raises ValueError for a step that is not positive.
     """
     if step is None:
-        value, pull = torch.func.vjp(field, x)
+        value, pull = torch.func.vjp(field, x)[:2]
         return value, dot(v, pull(v)[0])
     if not step > 0:
         raise ValueError(f"a finite-difference step must be positive; got {step}")
