@@ -14,15 +14,16 @@ SOURCE = Path(scorefield.__file__).parent
 
 LAYERS = [
     {"types"},
-    {"tensors", "ode", "checkpoint", "cli"},
+    {"tensors", "ode", "checkpoint", "cli", "columns"},
     {"process", "densities", "data", "transforms", "nets"},
     {"sde", "prediction", "divergence", "times", "toys", "metrics"},
-    {"model", "base"},
-    {"objectives", "samplers", "likelihood"},
-    {"config", "training"},
+    {"model", "base", "diagnostics", "fidelity"},
+    {"objectives", "samplers", "likelihood", "causes"},
+    {"config", "training", "verdict"},
     {"fitting", "plots"},
     {"runs"},
     {"estimator"},
+    {"evaluation"},
     {"commands", "__main__"},
 ]
 """From the lowest to the highest; a module imports from lower layers only."""

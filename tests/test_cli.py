@@ -125,6 +125,11 @@ def test_evaluate_as_json_is_one_object_and_nothing_else(fitted):
     }
     assert found["rows"] == 30
     assert set(found["copying"]) == {"model", "real", "excess"}
+    for name in ("precision", "recall", "density", "coverage", "classifier_auc"):
+        assert set(found[name]["model"]) == {"value", "stderr"}
+    verdict = found["verdict"]
+    assert (verdict["rows"], verdict["samples"], verdict["false_alarms"]) == (30, 120, 1e-3)
+    assert all(set(one) == {"kind", "sentence", "p_value", "effect"} for one in verdict["findings"])
     assert found["notes"] == []
 
 
@@ -134,6 +139,25 @@ def test_evaluate_prints_every_number_with_its_error(fitted, run_main):
     for name in ("log-likelihood", "one Gaussian", "sliced wasserstein", "energy distance", "copying"):
         (line,) = [line for line in out.splitlines() if name in line]
         assert "+-" in line
+    verdict = " ".join(line.strip() for line in out[out.index("verdict: ") :].splitlines())
+    assert "120 samples against 30 rows, family false-alarm rate 0.001" in verdict
+
+
+def test_evaluate_names_the_column_that_differs(table, fitted, tmp_path, run_main):
+    frame = pd.read_csv(table).head(40)
+    frame["height"] += 200.0
+    frame.to_csv(tmp_path / "others.csv", index=False)
+    code, out, _ = run_main("evaluate", fitted, "--against", tmp_path / "others.csv")
+    assert code == 0
+    assert "verdict: NOT like the data" in out
+    assert "height" in out[out.index("verdict: ") :]
+
+
+def test_evaluate_against_too_few_rows_says_how_many_are_needed(table, fitted, tmp_path, run_main):
+    pd.read_csv(table).head(9).to_csv(tmp_path / "few.csv", index=False)
+    refused(run_main("evaluate", fitted, "--against", tmp_path / "few.csv"), "at least 10 held-out rows", "got 9")
+    pd.read_csv(table).head(10).to_csv(tmp_path / "ten.csv", index=False)
+    assert run_main("evaluate", fitted, "--against", tmp_path / "ten.csv")[0] == 0
 
 
 def test_evaluate_without_the_data_says_what_it_leaves_out(table, tmp_path, run_main):

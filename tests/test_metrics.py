@@ -450,10 +450,10 @@ def test_shapes_that_do_not_fit_are_refused(generator):
     # Through the helper: under the shape checks of the tests the public functions refuse these earlier.
     x = gaussian(12, 2, generator)
     with pytest.raises(ValueError, match=r"the same number of columns; got \{'x': 2, 'y': 1\}"):
-        metrics._checked(x=x, y=x[:, :1])
+        metrics.checked(x=x, y=x[:, :1])
     for wrong in (x[:, 0], x[:, :0], x[None]):
         with pytest.raises(ValueError, match=r"^x must be at least 10 rows, shape \(n, d\); got "):
-            metrics._checked(x=wrong)
+            metrics.checked(x=wrong)
 
 
 def test_one_slice_is_refused(generator):

@@ -9,7 +9,7 @@ from scipy.integrate import solve_ivp
 from torch import Generator
 from torch.testing import assert_close
 
-from scorefield.process import EDM, PROCESSES, RATIO_MAX, VE, VP, Cosine, SubVP
+from scorefield.process import EDM, PROCESSES, RATIO_MAX, VE, VP, Cosine, SubVP, make, named, span_for
 from scorefield.sde import LinearSDE, simulate
 from scorefield.tensors import match
 
@@ -352,3 +352,26 @@ def test_a_simulation_that_explodes_says_when():
 def test_a_bad_parameter_is_named(make, value):
     with pytest.raises(ValueError, match=value):
         make()
+
+
+@pytest.mark.parametrize("name", list(PROCESSES))
+@pytest.mark.parametrize("distance", [0.5, 30.0, 1000.0])
+def test_the_range_reaches_the_largest_distance_and_comes_back(name, distance):
+    """s/a at t_max is at least that distance, exactly it where it was chosen; make(named(process)) is the process."""
+    span, reason = span_for(name, distance)
+    process = make(name, span)
+    end = float(process.ratio(torch.tensor(process.t_max, dtype=torch.float64)))
+    assert end >= distance * (1 - 1e-3)
+    if name in ("ve", "edm") or (name in ("vp", "subvp") and distance == 1000):
+        assert end == pytest.approx(distance, rel=1e-3)
+        assert f"{distance:.3g}" in reason
+    assert make(*named(process)) == process
+
+
+def test_a_range_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"range of vp is beta_min, beta_max; got \[1.0\]"):
+        make("vp", (1.0,))
+    with pytest.raises(ValueError, match=r"process must be one of .*'vp'.*; got 'vq'"):
+        make("vq")
+    with pytest.raises(ValueError, match="must be an instance of one of"):
+        named(object())

@@ -8,6 +8,7 @@ from cases import f64, learned
 from torch import Generator
 
 from scorefield import fitting
+from scorefield.base import Base
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
 from scorefield.fitting import Learner, data_score, moments, score_ratio, steps_within
@@ -117,7 +118,9 @@ def test_it_learns_the_score_of_a_mixture(process, monkeypatch):
     mixture = GaussianMixture.isotropic(f64(0.7, 0.3), f64([-0.6, 0.2], [1.4, -0.5]), 0.15)
     x = mixture.sample(6000, Generator().manual_seed(0))
     x = (x - x.mean(0)) / x.std(0)
-    monkeypatch.setattr(fitting.base, "choose", lambda rows, seed: ("one Gaussian", None, {"one Gaussian": 0.0}))
+    monkeypatch.setattr(
+        fitting.base, "choose", lambda rows, seed, white: Base("one Gaussian", (), 0.0, {"one Gaussian": 0.0})
+    )
     learner = Learner(config, x[:5000], x[5000:])
     *_, last = (report for report in learner.run() if report is not None)
     oracle = ExactDenoiser(mixture_of(x), learner.model.process)
@@ -156,6 +159,7 @@ def test_a_report_is_kept_unless_it_is_clearly_worse_than_the_lowest():
     base = torch.linspace(1, 2, 100, dtype=torch.float64)
     wave = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(50)  # std 1, standard error 0.1
     learner.lowest = base
+    learner.start = base + 1
     reports = []
     for losses in (base - 0.5, base - 0.5 + 0.09 + wave, base - 0.5 + 0.11 + wave, base - 0.4, base - 0.6):
         learner.count, learner._validate = 1, lambda _, losses=losses: losses

@@ -52,6 +52,10 @@ class Fit(Common):
     """only these columns, separated by commas"""
     drop: str | None = None
     """all but these columns, separated by commas"""
+    positive: str | None = None
+    """columns that are always above 0 (whole numbers: not below), separated by commas; samples will be too"""
+    bounds: str | None = None
+    """limits of columns, such as share=0:1,age=18: (one side may be free); samples never leave them"""
     rows: int | None = None
     """rows to draw of a built-in data set (50,000, or all of one that is not drawn)"""
     force: bool = False
@@ -104,7 +108,7 @@ class Logprob(AtPoints):
 
 @dataclass(kw_only=True)
 class Evaluate(Common):
-    """Compare a RUN with held-out rows: log-likelihood, distances, copying, each with its error."""
+    """Compare a RUN with held-out rows: log-likelihood, distances, copying, each with its error, and a verdict."""
 
     run: Positional[Path]
     """a RUN folder"""

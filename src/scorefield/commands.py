@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -12,19 +13,16 @@ import pandas as pd
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scorefield import cli, data, fitting, metrics, plots, runs, samplers, times, toys
+from scorefield import cli, data, evaluation, fitting, plots, runs, samplers, times, toys
 from scorefield.checkpoint import CheckpointError
+from scorefield.columns import Bounds, suggestions
 from scorefield.config import Config
-from scorefield.densities import GaussianMixture
 from scorefield.estimator import ScoreDensity, load
+from scorefield.process import span_for
 from scorefield.tensors import spawn
 from scorefield.transforms import TableTransform
 
 DEFAULT_BUDGET = "30s"
-LIKELIHOOD_ROWS = 2_000
-"""`evaluate` takes the log-likelihood of at most this many rows, the first of the shuffled test rows."""
-
-NEED_TRAINING_ROWS = ("copying", "near_duplicates")
 
 BLOCK = 1_024
 """Points are scored and written in blocks of this size."""
@@ -46,23 +44,24 @@ def fit(options: cli.Fit) -> None:
     """Learn the score of a data set and keep it in a RUN folder."""
     say = _speaker(options)
     request = _request(options)
-    frame, notes = _load(request)
-    digest = data.digest(frame)
+    parts, digest, notes = _parts(request)
     for note in notes:
         say(f"note      {note}")
-    parts = [frame.iloc[rows] for rows in data.split(len(frame), options.seed)]
     run = _existing(options, request, digest) or _new_run(options, request, digest, parts, say)
     train, validation = _model_units(run, parts)
     resumed = lambda step, notes: say(f"resume    from step {step:,} of {run.config.steps:,}", *notes)
-    learner = fitting.Learner(run.config, train, validation, options.device)
-    say(f"base      {learner.base_name}: {learner.base_reason}")
+    learner = fitting.Learner(run.config, train, validation, options.device, run.transform.white)
+    say(f"base      {learner.base.name}: {learner.base_reason}")
     _follow(runs.train(run, learner, resumed), run.config.steps, options.quiet)
     kept = [report for report in runs.read_metrics(run.folder) if report.kept]
     outcome = (
         f"the weights of step {kept[-1].step:,} are kept, validation loss {kept[-1].validation:.4f} of one Gaussian's"
         if kept
-        else f"no step was better than the base, so the model is the base: {learner.base_name}"
+        else f"no step was better than the base, so the model is the base: {learner.base.name}"
     )
+    if learner.trainer.step < run.config.steps:
+        step = learner.trainer.step
+        say(f"stopped   at step {step:,}: held-out rows had got worse for long, more steps would memorise")
     say(f"done      {outcome}; the run is in {run.folder}")
 
 
@@ -105,46 +104,15 @@ def logprob(options: cli.Logprob) -> None:
 
 
 def evaluate(options: cli.Evaluate) -> None:
-    """Compare a RUN with held-out rows and print each number with its error, beside real rows against real rows."""
+    """Compare a RUN with held-out rows: print each number with its error, beside real rows, and the verdict."""
     estimator, run = _open(options.run, options), runs.read(options.run)
-    transform = estimator.transform_
     notes: list[str] = []
-    held_out = _held_out(run, options.against)
-    real = transform.forward(held_out)
-    likelihood = estimator.log_prob(held_out.iloc[:LIKELIHOOD_ROWS]).value
-    gaussian = _gaussian_log_prob(estimator, real[:LIKELIHOOD_ROWS])
-    drawn = estimator.sample(min(len(held_out), 20_000), random_state=options.seed)
-    samples = transform.forward(pd.DataFrame(drawn, columns=list(transform.names)))
-    generator = spawn(options.seed, "evaluate")
-    train = _training_rows(run, notes)
-    if train is None:
-        half = len(real) // 2
-        compared = metrics.compare(samples, real[:half], real[half:], generator=generator)
-        compared = {name: value for name, value in compared.items() if name not in NEED_TRAINING_ROWS}
-    else:
-        compared = metrics.compare(samples, real, transform.forward(train), generator=generator)
-    result = {
-        "run": str(options.run),
-        "rows": len(held_out),
-        "log_likelihood": dataclasses.asdict(metrics.mean_log_likelihood(likelihood)),
-        "gaussian_log_likelihood": dataclasses.asdict(metrics.mean_log_likelihood(gaussian)),
-        **{name: dataclasses.asdict(value) | {"excess": value.excess} for name, value in compared.items()},
-        "notes": notes,
-    }
+    held_out, train = _held_out(run, options.against, notes), _training_rows(run, notes)
+    found = evaluation.evaluate(estimator, held_out, train, options.seed)
     if options.json:
-        print(json.dumps(result))
-        return
-    for note in notes:
-        print(f"note: {note}")
-    print(f"{len(held_out):,} held-out rows; +- one standard error; distances in decorrelated standard deviations")
-    rows = min(len(held_out), LIKELIHOOD_ROWS)
-    print(
-        f"{'log-likelihood of ' + format(rows, ',') + ' rows, nats':38}{metrics.mean_log_likelihood(likelihood)!s:>22}"
-    )
-    print(f"{'  of one Gaussian fitted to the data':38}{metrics.mean_log_likelihood(gaussian)!s:>22}")
-    print(f"{'':38}{'this model':>22}{'real against real':>22}{'excess, in errors':>20}")
-    for name, value in compared.items():
-        print(f"{name.replace('_', ' '):38}{value.model!s:>22}{value.real!s:>22}{value.excess:>20.1f}")
+        print(json.dumps({"run": str(options.run), **found.as_json(), "notes": notes}))
+    else:
+        print(*(f"note: {note}" for note in notes), *found.lines(), sep="\n")
 
 
 def plot(options: cli.Plot) -> None:
@@ -154,7 +122,7 @@ def plot(options: cli.Plot) -> None:
     folder.mkdir(exist_ok=True)
     notes: list[str] = []
     train = _training_rows(run, notes)
-    shown = _held_out(run, None) if train is None else train
+    shown = _held_out(run, None, notes) if train is None else train
     drawn = estimator.sample(min(len(shown), 5_000), random_state=0)
     names = list(estimator.transform_.names)
     samples = pd.DataFrame(drawn, columns=names)
@@ -212,7 +180,20 @@ def _speaker(options: cli.Common) -> Callable[..., None]:
 def _request(options: cli.Fit) -> dict[str, object]:
     """Return what was asked for, without what was left out: the options that decide a run."""
     asked = dataclasses.asdict(options)
-    names = ("data", "budget", "steps", "seed", "process", "objective", "predicts", "columns", "drop", "rows")
+    names = (
+        "data",
+        "budget",
+        "steps",
+        "seed",
+        "process",
+        "objective",
+        "predicts",
+        "columns",
+        "drop",
+        "rows",
+        "positive",
+        "bounds",
+    )
     if options.budget is not None and options.steps is not None:
         raise ValueError("expected --budget or --steps; got both; leave one out")
     if options.seed < 0:
@@ -225,7 +206,14 @@ def _request(options: cli.Fit) -> dict[str, object]:
     return {name: asked[name] for name in names if asked[name] is not None}
 
 
-def _load(request: dict) -> tuple[pd.DataFrame, list[str]]:
+def _parts(request: dict) -> tuple[list[pd.DataFrame], str, list[str]]:
+    """Return the training, validation and test rows of what a request names, the digest of the whole, and notes."""
+    table = _load(request)
+    parts = [table.frame.iloc[rows] for rows in data.split(len(table.frame), request["seed"])]
+    return parts, table.digest, table.notes
+
+
+def _load(request: dict) -> data.Table:
     """Return the table that a request names, a file or a built-in data set, and notes on how it was read."""
     columns, drop = (re.split(r"\s*,\s*", request[key]) if key in request else None for key in ("columns", "drop"))
     if request["data"] in toys.TOYS:
@@ -233,10 +221,30 @@ def _load(request: dict) -> tuple[pd.DataFrame, list[str]]:
             raise ValueError(
                 f"--columns and --drop are for files; {request['data']} is built in: write it to a file first"
             )
-        return toys.load(request["data"], request.get("rows"), request["seed"]), []
+        frame = toys.load(request["data"], request.get("rows"), request["seed"])
+        return data.Table(frame, [], data.digest(frame))
     if "rows" in request:
-        raise ValueError("--rows is for built-in data sets; a file is read whole")
-    return data.read_table(request["data"], columns, drop)
+        raise ValueError("--rows is for built-in data sets; leave it out for a file")
+    return data.read_table(request["data"], columns, drop, request["seed"])
+
+
+def _bounds(options: cli.Fit) -> Bounds:
+    """Return the bounds of columns that --positive and --bounds ask for. Raises ValueError for what is no bound."""
+    found: Bounds = {name: (0.0, math.inf) for name in re.split(r"\s*,\s*", options.positive or "") if name}
+    for part in re.split(r"\s*,\s*", options.bounds or ""):
+        name, sides = part.rpartition("=")[::2]
+        low, colon, high = sides.partition(":")
+        try:
+            limits = float(low or "-inf"), float(high or "inf")
+        except ValueError:
+            colon = ""
+        if part and not (name and colon):
+            raise ValueError(f"--bounds must be like share=0:1,age=18:,loss=:0; got {part!r}")
+        if name in found:
+            raise ValueError(f"expected one limit for {name}; got several in --positive and --bounds")
+        if part:
+            found[name] = limits
+    return found
 
 
 def _existing(options: cli.Fit, request: dict, digest: str) -> runs.Run | None:
@@ -263,11 +271,16 @@ def _new_run(
 ) -> runs.Run:
     """Choose the settings of a new run, say what they are and why, and write its folder."""
     rows = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
-    transform = TableTransform.fit(pd.concat(parts[:2]))
+    frame = pd.concat(parts[:2], ignore_index=True)
+    transform = TableTransform.fit(frame, _bounds(options))
+    run = runs.Run(options.out, "", request, {}, Config(steps=1, seed=options.seed), transform)
+    units = _model_units(run, parts)
+    span, range_reason = span_for(options.process, fitting.largest_distance(units[0]))
     config = Config(
         steps=1 if options.steps is None else options.steps,
         seed=options.seed,
         process=options.process,
+        span=span,
         predicts=options.predicts,
         objective=options.objective,
         members=fitting.members_for(rows["train"] + rows["validation"]),
@@ -282,10 +295,15 @@ def _new_run(
     reason = "as asked"
     if options.steps is None:
         budget = str(request["budget"])
-        run = runs.Run(options.out, "", request, {}, config, transform)
-        steps = fitting.steps_within(config, *_model_units(run, parts), seconds(budget), options.device)
+        steps = fitting.steps_within(config, *units, seconds(budget), options.device, transform.white)
         config, reason = dataclasses.replace(config, steps=steps), f"what fits into {budget} here"
+    for column in transform.columns:
+        if text := column.describe():
+            say(f"column    {column.name}: {text}")
+    if hints := suggestions(transform.columns, frame):
+        say(f"hint      {hints} would keep samples where the values of these columns are")
     say(f"model     {config.process} process, the network predicts {config.predicts!r}")
+    say(f"range     {range_reason}")
     if config.members > 1:
         say(f"ensemble  {config.members} networks, each learns without its own part of the rows: they are few")
     say(f"training  {config.steps:,} steps of {config.batch_size} rows: {reason}; repeat it exactly with --steps")
@@ -330,39 +348,32 @@ def _at_points(options: cli.AtPoints, answer: Callable[[ScoreDensity, pd.DataFra
     """Write the answer at each point of a table, block by block."""
     data.check_output(options.out, options.force)
     estimator = _open(options.run, options)
-    points = data.read_points(options.points, estimator.transform_.names)
-    blocks = (answer(estimator, points.iloc[i : i + BLOCK]) for i in range(0, len(points), BLOCK))
-    data.write_blocks(options.out, blocks, options.force)
-    _speaker(options)(f"wrote {len(points):,} rows to {options.out}")
+    points = data.point_blocks(options.points, estimator.transform_.names, BLOCK)
+    rows = data.write_blocks(options.out, (answer(estimator, block) for block in points), options.force)
+    _speaker(options)(f"wrote {rows:,} rows to {options.out}")
 
 
-def _held_out(run: runs.Run, against: Path | None) -> pd.DataFrame:
+def _held_out(run: runs.Run, against: Path | None, notes: list[str]) -> pd.DataFrame:
     """Return the real rows to compare with. Raises ValueError where there are none."""
-    if against is not None:
-        return data.read_points(against, run.transform.names)
-    path = run.folder / "test.parquet"
-    if not path.is_file():
+    path = against or run.folder / "test.parquet"
+    if against is None and not path.is_file():
         raise ValueError(f"{run.folder} has no test rows; give a table of real rows with --against FILE")
-    return data.read_points(path, run.transform.names)
+    table = data.read_points(path, run.transform.names, run.config.seed)
+    notes += table.notes
+    return table.frame
 
 
 def _training_rows(run: runs.Run, notes: list[str]) -> pd.DataFrame | None:
     """Return the rows a run was trained on, read again from their source; None, and a note, where they have changed."""
     try:
-        frame, _ = _load(run.request)
-        if data.digest(frame) == run.data["digest"]:
-            return frame.iloc[data.split(len(frame), run.config.seed)[0]]
+        parts, digest, _ = _parts(run.request)
+        if digest == run.data["digest"]:
+            return parts[0]
         reason = "has changed"
     except (ValueError, KeyError):
         reason = "cannot be read"
     notes.append(f"the data that the run was made from {reason}: no check for copied training rows")
     return None
-
-
-def _gaussian_log_prob(estimator: ScoreDensity, z: torch.Tensor) -> torch.Tensor:
-    """Return the log-density of rows under one Gaussian with the moments of the training data."""
-    mean, covariance = estimator.model_.mean.double().cpu(), estimator.model_.covariance.double().cpu()
-    return GaussianMixture.gaussian(mean, covariance).log_prob(z) + estimator.transform_.log_jacobian
 
 
 def seconds(text: str) -> float:

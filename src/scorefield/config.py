@@ -12,20 +12,26 @@ from scorefield.densities import GaussianMixture
 from scorefield.model import Denoiser, ScoreModel
 from scorefield.nets import MLP, Ensemble
 from scorefield.prediction import PREDICTIONS
-from scorefield.process import PROCESSES
+from scorefield.process import PROCESSES, Process, make
 from scorefield.tensors import spawn
+
+LINEAR = "linear"
+"""The process of a run whose user gave a LinearSDE."""
 
 
 @dataclass(frozen=True)
 class Config:
     """Everything that decides a run beside its data and the number of threads.
 
+    span: the range of the process (see `process.make`). The process "linear" is a LinearSDE, whose table lies beside
+    the weights.
     Raises ValueError for a name that does not exist or a number outside its range.
     """
 
     steps: int
     seed: int = 0
     process: str = "vp"
+    span: tuple[float, ...] = ()
     predicts: str = "v"
     objective: str = "denoising"
     batch_size: int = 256
@@ -38,7 +44,9 @@ class Config:
     noise_spread: float = 1.6
 
     def __post_init__(self) -> None:
-        _require_one_of("process", self.process, PROCESSES)
+        if self.process != LINEAR:
+            _require_one_of("process", self.process, PROCESSES)
+            make(self.process, self.span)
         _require_one_of("predicts", self.predicts, PREDICTIONS)
         _require_one_of("objective", self.objective, objectives.OBJECTIVES)
         for field in dataclasses.fields(self):
@@ -55,17 +63,25 @@ class Config:
         names = {field.name for field in dataclasses.fields(cls)}
         if set(values) != names:
             raise ValueError(f"expected the settings {sorted(names)}; got {sorted(values)}")
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**{**values, "span": tuple(values["span"])})  # type: ignore
 
     def generator(self, purpose: str) -> Generator:
         """Return the generator of one purpose ('init', 'rows', 'noise', ...) of this run's seed."""
         return spawn(self.seed, purpose)
 
-    def model(self, mean: Tensor, covariance: Tensor, base: GaussianMixture | None = None) -> ScoreModel:
-        """Build the model, untrained, for data with these moments; its network is a mean of `members`."""
+    def model(
+        self, mean: Tensor, covariance: Tensor, base: GaussianMixture | None = None, process: Process | None = None
+    ) -> ScoreModel:
+        """Build the model, untrained, for data with these moments; its network is a mean of `members`.
+
+        process: that of the run where it is LINEAR. Raises ValueError where that is missing.
+        """
+        if process is None and self.process == LINEAR:
+            raise ValueError("the process 'linear' is made from functions, in Python: ScoreDensity(LinearSDE(f, g))")
+        process = process or make(self.process, self.span)
         generator = self.generator("init")
         nets = [MLP(len(mean), self.width, self.depth, self.features, generator=generator) for _ in range(self.members)]
-        return ScoreModel(Ensemble(nets), PROCESSES[self.process](), mean, covariance, self.predicts, base=base)
+        return ScoreModel(Ensemble(nets), process, mean, covariance, self.predicts, base=base)
 
     def loss(self, model: Denoiser, *, averaged_targets: bool = False) -> Callable[[Tensor, Generator], Tensor]:
         """Return the loss (x, generator) -> the objective of each row of x, at times drawn from the law of t.

@@ -1,5 +1,6 @@
 """ScoreDensity: the whole method behind scikit-learn's estimator contract."""
 
+import math
 import numbers
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,27 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from scorefield import runs, samplers, times
-from scorefield.config import Config
+from scorefield.config import LINEAR, Config
 from scorefield.data import split
-from scorefield.fitting import Learner, data_score, members_for, score_ratio, steps_within
+from scorefield.fitting import Learner, data_score, largest_distance, members_for, score_ratio, steps_within
 from scorefield.likelihood import LogProb, log_prob
 from scorefield.model import ScoreModel
+from scorefield.process import Process, named, span_for
 from scorefield.samplers import SAMPLERS
+from scorefield.sde import LinearSDE
 from scorefield.tensors import spawn
 from scorefield.transforms import TableTransform
+
+CELL_POINTS = 8
+"""Points in the cell of a row at which the density is averaged where columns have few different values."""
 
 
 class ScoreDensity(DensityMixin, BaseEstimator):
     """Density estimation by a learned score: samples, log-densities and the score of any table of numbers.
 
-    process, predicts and objective name rows of PROCESSES, PREDICTIONS and OBJECTIVES. max_iter is the number of
+    process, predicts and objective name rows of PROCESSES, PREDICTIONS and OBJECTIVES; process can also be an instance
+    of a process or a LinearSDE of your own. A named process gets its range from the data. bounds: a dictionary of
+    (lower, upper) by column name, such as {"age": (0, math.inf)}: samples never leave them. max_iter is the number of
     training steps; 'auto' is a function of the number of rows and columns, never of the clock. time_budget, in seconds
     of training, replaces it where given. random_state: an integer, a RandomState or None.
 
@@ -49,6 +57,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         max_iter: Any = "auto",
         time_budget: Any = None,
         random_state: Any = None,
+        bounds: Any = None,
     ) -> None:
         self.process = process
         self.predicts = predicts
@@ -56,6 +65,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         self.max_iter = max_iter
         self.time_budget = time_budget
         self.random_state = random_state
+        self.bounds = bounds
 
     def fit(self, X: Any, y: object = None) -> "ScoreDensity":
         """Learn the score of the rows of X (n, d), an array or a data frame of numbers; y is ignored.
@@ -64,17 +74,19 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         Raises ValueError for missing, infinite or non-numeric values, for one row, and where no column varies.
         """
         frame = self._table(X, reset=True)
-        self.transform_ = TableTransform.fit(frame)
+        self.transform_ = TableTransform.fit(frame, self.bounds)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         z = self.transform_.forward(frame, spawn(seed, "dequantise"))
         rows, held_out, others = split(len(z), seed)
         train, validation = z[[*rows, *others]], z[held_out]
-        self.config_ = self._config(train, validation, seed)
-        learner = Learner(self.config_, train, validation)
+        process = self.process if isinstance(self.process, LinearSDE) else None
+        about: Any = {"white": self.transform_.white, "process": process}
+        self.config_ = self._config(train, validation, seed, about)
+        learner = Learner(self.config_, train, validation, **about)
         self.losses_ = [report.train for report in learner.run() if report is not None]
         self.model_ = learner.result
         self.score_ratio_ = score_ratio(self.model_, torch.cat(learner.held_out)[:1000], seed)
-        self.n_iter_ = self.config_.steps
+        self.n_iter_ = learner.trainer.step
         self.frame_ = isinstance(X, pd.DataFrame)
         return self
 
@@ -85,13 +97,24 @@ class ScoreDensity(DensityMixin, BaseEstimator):
     def log_prob(self, X: Any) -> LogProb:
         """Return log p(x) of each row with its standard error and the network calls it took.
 
-        In nats and the units of the data, from the probability flow in float64; constant columns are left out, integer
-        columns count as the density of their dequantised values, which is their log probability up to the curvature
-        within a cell. Above likelihood.EXACT_UP_TO columns the error of the random probes is not zero.
+        In nats and the units of the data, from the probability flow in float64; constant columns are left out. An
+        integer column counts with the log probability of its value, log of the integral of the density over the cell:
+        the mean over CELL_POINTS points of it where cells are coarse, the density at its centre where they are fine.
+        The error is that of the random probes above likelihood.EXACT_UP_TO columns and of the points in coarse cells.
         """
-        z = self._coordinates(X)
-        found = log_prob(self._double(), z, generator=spawn(self.config_.seed, "probes"))
-        return found._replace(value=found.value + self.transform_.log_jacobian)
+        frame, model = self._fitted_table(X), self._double()
+        generator = spawn(self.config_.seed, "probes")
+        if not self.transform_.is_coarse:
+            found = log_prob(model, self.transform_.forward(frame), generator=generator)
+            return found._replace(value=found.value + self.transform_.log_jacobian(frame))
+        points = self.transform_.in_cells(frame, CELL_POINTS, spawn(self.config_.seed, "cells"))
+        parts = [(log_prob(model, z, generator=generator), volume) for z, volume in points]
+        values = torch.stack([found.value + volume for found, volume in parts])
+        value = values.logsumexp(0) - math.log(CELL_POINTS)
+        spread = (values - value).exp().std(0) / math.sqrt(CELL_POINTS)
+        probes = torch.stack([found.stderr for found, _ in parts]).square().sum(0).sqrt() / CELL_POINTS
+        evaluations = torch.stack([found.evaluations for found, _ in parts]).sum(0)
+        return LogProb(value, torch.hypot(spread, probes), evaluations)
 
     def score(self, X: Any, y: object = None) -> float:
         """Return the mean log-likelihood of the rows, in nats: not the gradient, which is `score_function`."""
@@ -104,9 +127,10 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         It is the score of the data smoothed by noise of std score_ratio_ column standard deviations, the level at
         which it was closest to that of held-out rows.
         """
-        z = self._coordinates(X)
+        frame = self._fitted_table(X)
+        z = self.transform_.forward(frame)
         gradient = np.zeros((len(z), len(self.transform_.names)))
-        values = self.transform_.pull_back(data_score(self._double(), z, self.score_ratio_))
+        values = self.transform_.pull_back(frame, data_score(self._double(), z, self.score_ratio_))
         gradient[:, self.transform_.varying] = values.numpy()
         return pd.DataFrame(gradient, columns=list(self.transform_.names)) if self.frame_ else gradient
 
@@ -141,18 +165,27 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         run = runs.create(Path(folder), request, {"source": "python"}, self.config_, self.transform_, None)
         runs.save_final(run, self.model_, self.score_ratio_)
 
-    def _config(self, train: torch.Tensor, validation: torch.Tensor, seed: int) -> Config:
-        choices: dict = {"process": self.process, "predicts": self.predicts, "objective": self.objective, "seed": seed}
+    def _config(self, train: torch.Tensor, validation: torch.Tensor, seed: int, about: dict[str, Any]) -> Config:
+        choices: dict = {"predicts": self.predicts, "objective": self.objective, "seed": seed}
+        choices["process"], choices["span"] = self._named_process(train)
         choices["members"] = members_for(len(train) + len(validation))
         if self.time_budget is not None:
             if not self.time_budget > 0:
                 raise ValueError(f"time_budget must be a positive number of seconds; got {self.time_budget!r}")
             trial = Config(steps=1, **choices)
-            return Config(steps=steps_within(trial, train, validation, self.time_budget), **choices)
+            return Config(steps=steps_within(trial, train, validation, self.time_budget, **about), **choices)
         steps = automatic_steps(*train.shape) if self.max_iter == "auto" else self.max_iter
         if not isinstance(steps, numbers.Integral) or steps < 1:
             raise ValueError(f"max_iter must be 'auto' or a whole number of at least 1; got {self.max_iter!r}")
         return Config(steps=int(steps), **choices)
+
+    def _named_process(self, train: torch.Tensor) -> tuple[str, tuple[float, ...]]:
+        """Return the name of the process and its range, from the data where only a name was given."""
+        if isinstance(self.process, LinearSDE):
+            return LINEAR, ()
+        if isinstance(self.process, Process):
+            return named(self.process)
+        return self.process, span_for(self.process, largest_distance(train))[0]
 
     def _table(self, X: Any, reset: bool) -> pd.DataFrame:
         """Return X as a checked table whose columns keep their types."""
@@ -165,13 +198,14 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         names = [f"x{i + 1}" for i in range(values.shape[1])] if frame is None else list(map(str, frame.columns))
         return pd.DataFrame(values, columns=names)
 
-    def _coordinates(self, X: Any) -> torch.Tensor:
+    def _fitted_table(self, X: Any) -> pd.DataFrame:
         check_is_fitted(self)
-        return self.transform_.forward(self._table(X, reset=False))
+        return self._table(X, reset=False)
 
     def _double(self) -> ScoreModel:
         model = self.model_
-        copy = self.config_.model(model.mean.double(), model.covariance.double(), model.base).double()
+        moments = model.mean.double(), model.covariance.double()
+        copy = self.config_.model(*moments, model.base, model.process).double()
         copy.load_state_dict(self.model_.state_dict())
         return copy.eval()
 
@@ -188,7 +222,8 @@ def load(folder: str | Path) -> ScoreDensity:
     """
     found = runs.load(folder)
     config = found.run.config
-    estimator = ScoreDensity(config.process, config.predicts, config.objective, config.steps, None, config.seed)
+    process = found.model.process if config.process == LINEAR else config.process
+    estimator = ScoreDensity(process, config.predicts, config.objective, config.steps, None, config.seed)
     estimator.config_, estimator.transform_, estimator.model_ = config, found.run.transform, found.model
     estimator.notes_ = found.notes
     estimator.score_ratio_, estimator.n_iter_ = found.score_ratio, config.steps

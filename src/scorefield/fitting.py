@@ -13,10 +13,10 @@ from scorefield.config import Config
 from scorefield.divergence import value_and_divergence
 from scorefield.likelihood import EXACT_UP_TO, PROBES
 from scorefield.model import Denoiser, ScoreModel
-from scorefield.process import RATIO_MIN
+from scorefield.process import RATIO_MIN, Process
 from scorefield.tensors import dot, signs_like, spawn
 from scorefield.training import Trainer, batches, trivial_model
-from scorefield.types import Samples
+from scorefield.types import Rows, Samples
 
 REPORTS = 50
 """Validations in one training run."""
@@ -32,6 +32,11 @@ FEW_ROWS = 2_000
 
 MEMBERS = 5
 """Networks that cross-validate each other; a fifth of the rows decides as well as more would."""
+
+PATIENCE = 10
+"""Training stops after so many reports in a row that are worse than the best by more than CERTAIN standard errors."""
+
+CERTAIN = 3.0
 
 
 @dataclass(frozen=True)
@@ -56,26 +61,35 @@ def members_for(rows: int) -> int:
 class Learner:
     """A model that learns rows in model units, and everything that decides how it goes on.
 
-    Its base is the density in closed form that the rows choose. One network trains on `train` and is validated on
-    `validation`. Several share both: each is validated on its own part of all rows and trained, on the base of the
-    others, with the others; the model is their mean on the base of all rows.
+    Its base is the density in closed form that the rows choose; white is the W that whitened them, process that of the
+    run where its name does not tell. One network trains on `train` and is validated on `validation`. Several share
+    both: each is validated on its own part of all rows and trained, on the base of the others, with the others; the
+    model is their mean on the base of all rows.
     """
 
-    def __init__(self, config: Config, train: Tensor, validation: Tensor, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: Config,
+        train: Tensor,
+        validation: Tensor,
+        device: str = "cpu",
+        white: Tensor | None = None,
+        process: Process | None = None,
+    ) -> None:
         self.config, k = config, config.members
         pool = torch.cat([train, validation]).float() if k > 1 else train.float()
-        self.base_name, chosen, self.base_scores = base.choose(pool, config.seed)
+        self.base = base.choose(pool, config.seed, white)
         if k > 1:
             parts = [pool[i::k] for i in range(k)]
             others = [torch.cat(parts[:i] + parts[i + 1 :]) for i in range(k)]
         else:
             parts, others = [(validation if len(validation) else train).float()[:VALIDATION_ROWS]], [pool]
-        self.bases = [base.fit(chosen, rows) for rows in others]
+        self.bases = [self.base.fit(rows) for rows in others]
         self.held_out, self.data = [rows.to(device) for rows in parts], [rows.to(device) for rows in others]
-        self.model = config.model(*moments(pool), base.fit(chosen, pool)).to(device)
+        self.model = config.model(*moments(pool), self.base.fit(pool), process).to(device)
         self.trainer = Trainer(self.model, config.steps, config.learning_rate)
         self.rows, self.noise = config.generator("rows"), config.generator("noise")
-        self.sum, self.count = 0.0, 0
+        self.sum, self.count, self.worse = 0.0, 0, 0
         self.trivial = float(self._validate([trivial_model(self.model)] * k).mean())
         self.start = self._validate(self._views(self.model))
         self.best, self.lowest = _copy(self.model), self.start
@@ -83,11 +97,16 @@ class Learner:
     @property
     def base_reason(self) -> str:
         """Why this base, in words."""
-        best, gauss = self.base_scores[self.base_name], self.base_scores["one Gaussian"]
-        tried = len(self.base_scores) - 1
-        if self.base_name == "one Gaussian":
-            return f"of {tried} mixtures and kernel densities none was clearly better, or all have the wrong shape"
-        return f"the best of {tried} by held-out likelihood, {best - gauss:.3f} nats above one Gaussian"
+        tried, gauss = len(self.base.scores) - 1, self.base.scores[base.GAUSSIAN]
+        if not self.base.parts:
+            return f"of {tried} mixtures and kernel densities none was better, or all have the wrong shape"
+        gain = self.base.score - gauss
+        return f"from {tried} mixtures and kernel densities, on held-out rows {gain:.3f} nats above one Gaussian"
+
+    @property
+    def done(self) -> bool:
+        """Whether training is at its end: all steps taken, or stopped since held-out rows had got worse for long."""
+        return self.trainer.step == self.config.steps or self.worse == PATIENCE
 
     def _views(self, model: ScoreModel) -> list[ScoreModel]:
         """Return each member of a model on the base that has not seen its held-out rows."""
@@ -99,13 +118,14 @@ class Learner:
     def result(self) -> ScoreModel:
         """The averaged weights of the last report that was kept: the model to use.
 
-        On few rows the loss on held-out rows rises again when a model starts to memorise; the end is then not the best.
-        On many rows the end is, and the report that happens to have the smallest loss is only luck: so a report is kept
-        unless it is worse than the smallest loss by more than the standard error of their difference, row by row.
-        Where the rows are cross-validated for being few, a report is kept only if its loss is the smallest yet, and
-        smaller than that of the base by more than that error. Until then the model is the base.
+        A report is kept only if its loss is smaller than that of the base by more than the standard error of their
+        difference, row by row; until then the model is the base. On few rows the loss rises again when a model starts
+        to memorise, and a report must also have the smallest loss yet. On many rows the end is the best, and the report
+        that happens to have the smallest loss is only luck: it is enough there not to be worse than it by more than
+        that error.
         """
-        model = self.config.model(self.model.mean, self.model.covariance, self.model.base).to(self.model.mean.device)
+        old = self.model
+        model = self.config.model(old.mean, old.covariance, old.base, old.process).to(old.mean.device)
         model.load_state_dict(self.best)
         return model.eval()
 
@@ -119,7 +139,9 @@ class Learner:
             means = [part(next(batch), self.noise).mean() for part, batch in zip(losses, rows, strict=True)]
             return torch.stack(means).mean()
 
-        for progress in self.trainer.run(loss):
+        steps = self.trainer.run(loss)
+        while not self.done:
+            progress = next(steps)
             self.sum, self.count = self.sum + progress.loss, self.count + 1
             due = progress.step % every == 0 or progress.step == self.config.steps
             yield self._report() if due else None
@@ -131,6 +153,7 @@ class Learner:
             "noise": self.noise.get_state(),
             "sum": torch.tensor(self.sum, dtype=torch.float64),
             "count": torch.tensor(self.count),
+            "worse": torch.tensor(self.worse),
             "lowest": self.lowest.cpu(),
             **{f"best.{name}": value.cpu() for name, value in self.best.items()},
         }
@@ -140,7 +163,7 @@ class Learner:
         self.trainer.load_state(state)
         self.rows.set_state(state["rows"])
         self.noise.set_state(state["noise"])
-        self.sum, self.count = float(state["sum"]), int(state["count"])
+        self.sum, self.count, self.worse = float(state["sum"]), int(state["count"]), int(state["worse"])
         self.lowest = state["lowest"].to(self.lowest)
         self.best = {name: state[f"best.{name}"].to(value) for name, value in self.best.items()}
 
@@ -152,7 +175,9 @@ class Learner:
         lower = bool(losses.mean() < self.lowest.mean())
         if lower:
             self.lowest = losses
-        kept = lower and _above(self.start, losses) > 1 if len(self.data) > 1 else _above(losses, self.lowest) <= 1
+        fine = lower if len(self.data) > 1 else _above(losses, self.lowest) <= 1
+        self.worse = self.worse + 1 if _above(losses, self.lowest) > CERTAIN else 0
+        kept = fine and _above(self.start, losses) > 1
         if kept:
             self.best = _copy(average)
         return Report(self.trainer.step, train, float(losses.mean()) / self.trivial, kept)
@@ -186,12 +211,20 @@ def moments(x: Samples) -> tuple[Tensor, Tensor]:
     return x.double().mean(0).to(x), (centred.mT @ centred / max(1, len(x) - 1)).to(x)
 
 
-def steps_within(config: Config, train: Tensor, validation: Tensor, seconds: float, device: str = "cpu") -> int:
+def steps_within(
+    config: Config,
+    train: Tensor,
+    validation: Tensor,
+    seconds: float,
+    device: str = "cpu",
+    white: Tensor | None = None,
+    process: Process | None = None,
+) -> int:
     """Return how many steps fit into a budget of wall seconds, validation and this timing included, the base not.
 
     A throw-away copy of model and generators trains for a twentieth of the budget, and at least 10 steps.
     """
-    trial = Learner(replace(config, steps=2**62), train, validation, device)
+    trial = Learner(replace(config, steps=2**62), train, validation, device, white, process)
     began = time.perf_counter()
     trial._validate(trial._views(trial.model))
     overhead = REPORTS * (time.perf_counter() - began)
@@ -206,6 +239,12 @@ def steps_within(config: Config, train: Tensor, validation: Tensor, seconds: flo
     steady = costs[len(costs) // 4 :]  # the first steps allocate memory
     left = seconds - (last - began) - overhead
     return max(1, int(left / (math.fsum(steady) / len(steady))))
+
+
+def largest_distance(x: Rows) -> float:
+    """Return the largest distance between two rows of x (n, d), looked for among the 1,000 farthest from the mean."""
+    far = (x - x.mean(0)).norm(dim=1).topk(min(len(x), 1000)).indices
+    return float(torch.pdist(x[far].double()).max())
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield import ode, times
-from scorefield.divergence import value_and_divergence
 from scorefield.model import Denoiser
 from scorefield.process import RATIO_MIN
 from scorefield.tensors import signs_like
@@ -42,8 +41,8 @@ def log_prob(
 ) -> LogProb:
     """Return log p_0(x) in nats by the instantaneous change of variables (Chen et al., 2018).
 
-    In z = x / sqrt(a^2 + s^2) and l = log(s/a) the probability flow is dz/dl = c s' (c' noise - s' clean) with
-    (c', s') = (a, s) / sqrt(a^2 + s^2), smooth at both ends for every process; log p falls by its divergence.
+    In z = x / sqrt(a^2 + s^2) and l = log(s/a) the probability flow is dz/dl = sin (noise - z sin) with
+    sin = s / sqrt(a^2 + s^2), smooth at both ends for every process; log p falls by its divergence.
     At t_max the density is the model's prior. The flow starts at the ratio r = ratio_min; the short way from 0 is one
     step of y = x/a, u = r^2/2: y = x - u S(x), log p_0(x) = log p_r(y) - u div S(x), S the score at r, with an error
     of order r^4. Leaving it out would cost up to a nat per dimension for data of std r.
@@ -71,25 +70,21 @@ def _block(
     signs = None if count is None else torch.stack([signs_like(x, generator) for _ in range(count)])
     first = torch.full((len(x),), low, dtype=torch.float64, device=x.device)
 
-    def from_zero(y: Tensor) -> Tensor:
-        a, _, t = _coefficients(model, first, y)
-        return model.decompose(a * y, t)[1]
-
-    noise, trace = value_and_divergence(from_zero, x, signs)
-    half = math.exp(low) / 2  # u S = -(r^2/2) noise / r
-    _, c_low, _ = _unit(model, first, x)
-    z = c_low * (x + half * noise)
-    log_det = (half * trace + d * math.log(float(c_low.flatten()[0]))).reshape(-1, len(x)).T
+    a, s, t = _coefficients(model, first, x)
+    noise, trace = model.noise_and_divergence(a * x, t, signs)
+    half, cos = math.exp(low) / 2, a / torch.hypot(a, s)  # u S = -(r^2/2) noise / r
+    z = cos * (x + half * noise)
+    log_det = (half * a.flatten() * trace + d * cos.flatten().log()).reshape(-1, len(x)).T
 
     def field(log_ratio: Tensor, state: Tensor, rows: Tensor) -> Tensor:
         z = state[:, :d].reshape(-1, *x.shape[1:])
         probe = None if signs is None else signs[:, rows]
-        velocity, trace = value_and_divergence(lambda z: flow(model, z, log_ratio), z, probe)
+        velocity, trace = flow(model, z, log_ratio, probe)
         return torch.cat([velocity.flatten(1), trace.reshape(-1, len(z)).T], 1)
 
     state, evaluations = ode.dormand_prince(field, torch.cat([z.flatten(1), log_det], 1), low, high, rtol=tol, atol=tol)
-    last = torch.full_like(first, high)
-    scale, _, _ = _unit(model, last, x)
+    a, s, _ = _coefficients(model, torch.full_like(first, high), x)
+    scale = torch.hypot(a, s)
     end = scale * state[:, :d].reshape(x.shape)
     log_prior = model.prior().log_prob(end.flatten(1).to(model.mean)).to(x)
     each = log_prior[:, None] + d * math.log(float(scale.flatten()[0])) + state[:, d:]
@@ -97,19 +92,18 @@ def _block(
     return LogProb(each.mean(1), stderr, evaluations + 1)
 
 
-def flow(model: Denoiser, z: Samples, log_ratio: PerSample) -> Samples:
-    """Return dz/dl of the probability flow in z = x / sqrt(a^2 + s^2) and l = log(s/a), row by row."""
-    scale, cos, t = _unit(model, log_ratio, z)
-    clean, noise = model.decompose(scale * z, t)
-    sin = (1 - cos**2).sqrt()
-    return sin * cos * (cos * noise - sin * clean)
+def flow(model: Denoiser, z: Samples, log_ratio: PerSample, probes: Tensor | None = None) -> tuple[Samples, Tensor]:
+    """Return dz/dl of the probability flow in z = x / sqrt(a^2 + s^2) and l = log(s/a), row by row, and its divergence.
 
-
-def _unit(model: Denoiser, log_ratio: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return sqrt(a^2 + s^2) and a / sqrt(a^2 + s^2), shaped for x, and the times."""
-    a, s, t = _coefficients(model, log_ratio, x)
+    The flow is sin cos (cos noise - sin clean) and z = cos clean + sin noise, so it is sin (noise - sin z).
+    probes as in `divergence.value_and_divergence`.
+    """
+    a, s, t = _coefficients(model, log_ratio, z)
     scale = torch.hypot(a, s)
-    return scale, a / scale, t
+    sin = s / scale
+    noise, divergence = model.noise_and_divergence(scale * z, t, probes)
+    trace = sin.flatten() * (scale.flatten() * divergence - sin.flatten() * z[0].numel())
+    return sin * (noise - sin * z), trace
 
 
 def _coefficients(model: Denoiser, log_ratio: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -51,7 +51,7 @@ class Comparison:
 
 def mean_log_likelihood(log_prob: PerSample) -> Estimate:
     """Return the mean of log p, in nats per row. Raises ValueError for fewer than 10 or non-finite values."""
-    (log_prob,) = _checked(log_prob=log_prob[:, None])
+    (log_prob,) = checked(log_prob=log_prob[:, None])
     return Estimate(log_prob.mean().item(), math.sqrt(_variance_of_mean(log_prob[:, 0])))
 
 
@@ -64,7 +64,7 @@ def sliced_wasserstein(x: Rows, y: Rows, *, slices: int = 64, generator: Generat
     see `_variance`) and directions, of which one dimension needs one; heavy tails can make it a third too
     small. Raises ValueError for fewer than 10 rows or 2 slices.
     """
-    x, y = _checked(x=x, y=y)
+    x, y = checked(x=x, y=y)
     if slices < 2:
         raise ValueError(f"sliced_wasserstein needs at least 2 slices for its error; got {slices}")
     v = torch.nn.functional.normalize(normal((slices, x.shape[1]), x, generator), dim=1)
@@ -84,7 +84,7 @@ def energy_distance(x: Rows, y: Rows) -> Estimate:
     u_i = 2 (mean_j |x_i - y_j| - mean_j |x_i - x_j|) over pairs of different rows, w_j the same with x and y
     exchanged. Takes n^2 + nm + m^2 distances. Raises ValueError for fewer than 10 rows.
     """
-    x, y = _checked(x=x, y=y)
+    x, y = checked(x=x, y=y)
     n, m, x, y = len(x), len(y), x - y.mean(0), y - y.mean(0)
     (xy, yx), (xx, _), (yy, _) = _distance_sums(x, y), _distance_sums(x, x), _distance_sums(y, y)
     u, w = 2 * (xy / m - xx / (n - 1)), 2 * (yx / n - yy / (m - 1))
@@ -106,7 +106,7 @@ def copying(samples: Rows, train: Rows, held_out: Rows, *, generator: Generator)
     """
     from sklearn.neighbors import NearestNeighbors
 
-    samples, train, held_out = _checked(samples=samples, train=train, held_out=held_out)
+    samples, train, held_out = checked(samples=samples, train=train, held_out=held_out)
     search = NearestNeighbors().fit(train.numpy())
 
     def nearest(rows: Tensor, skip: int = 0) -> Tensor:
@@ -114,13 +114,13 @@ def copying(samples: Rows, train: Rows, held_out: Rows, *, generator: Generator)
         return (rows - train[torch.as_tensor(index)]).norm(dim=1)  # theirs can be rounded
 
     near, far = nearest(samples), nearest(held_out)
-    limit = nearest(_draw(train, ROWS, generator), skip=1).quantile(NEAR)
-    closer = _share_above(near, far)
-    error = math.sqrt(_variance_of_mean(closer) + _variance_of_mean(_share_above(far, near)))
+    limit = nearest(draw(train, ROWS, generator), skip=1).quantile(NEAR)
+    closer = share_above(near, far)
+    error = math.sqrt(_variance_of_mean(closer) + _variance_of_mean(share_above(far, near)))
     model = Estimate(closer.mean().item(), max(error, 1 / min(len(near), len(far))))
     return {
         "copying": Comparison(model, real=Estimate(0.5, 0.0)),
-        "near_duplicates": Comparison(_share(near <= limit), _share(far <= limit)),
+        "near_duplicates": Comparison(share(near <= limit), share(far <= limit)),
     }
 
 
@@ -130,9 +130,9 @@ def compare(samples: Rows, held_out: Rows, train: Rows, *, generator: Generator)
     Both take as many rows as the smallest of the three has, drawn at random; all but sliced_wasserstein at
     most 5,000. Raises ValueError for fewer than 10 rows.
     """
-    samples, held_out, train = _checked(samples=samples, held_out=held_out, train=train)
+    samples, held_out, train = checked(samples=samples, held_out=held_out, train=train)
     n = min(len(samples), len(held_out), len(train))
-    x, y, real = (_draw(rows, n, generator) for rows in (samples, held_out, train))
+    x, y, real = (draw(rows, n, generator) for rows in (samples, held_out, train))
     return {
         "sliced_wasserstein": Comparison(*(sliced_wasserstein(z, y, generator=generator) for z in (x, real))),
         "energy_distance": Comparison(*(energy_distance(z[:ROWS], y[:ROWS]) for z in (x, real))),
@@ -183,7 +183,7 @@ def _split(x: Tensor, v: Tensor, generator: Generator) -> tuple[float, float]:
     distance is tr C = 2 tr S / h and their jackknife 4 tr C^2 = 16 tr S^2 / h^2.
     """
     n, h = len(x), min(len(x) // 2, 500)  # more rows would cost time and add little
-    pairs = torch.stack([_draw(x, 2 * h, generator) for _ in range(16)])
+    pairs = torch.stack([draw(x, 2 * h, generator) for _ in range(16)])
     squares, jackknife = _transport(pairs[:, :h], pairs[:, h:], v)
     return squares.mean().item() * h / (2 * n), math.sqrt(max(jackknife.mean().item(), 0.0)) * h / (4 * n)
 
@@ -212,29 +212,30 @@ def _distance_variance(x: Tensor, sums: Tensor) -> float:
     return max(total.item(), 0.0) / (n * (n - 3))
 
 
-def _share_above(values: Tensor, others: Tensor) -> Tensor:
+def share_above(values: Tensor, others: Tensor) -> Tensor:
     """Return for each value the share of the others that are larger, ties counting half."""
     others = others.sort().values
     below = torch.searchsorted(others, values) + torch.searchsorted(others, values, right=True)
     return 1 - below.double() / (2 * len(others))
 
 
-def _share(hits: Tensor) -> Estimate:
-    share, least = hits.double().mean().item(), max(NEAR, 1 / len(hits))
-    likely = min(max(share, least), 1 - least)
-    return Estimate(share, math.sqrt(likely * (1 - likely) / len(hits)))
+def share(hits: Tensor) -> Estimate:
+    """Return the share of hits and its error, which is never less than that of one hit in a hundred or in all."""
+    value, least = hits.double().mean().item(), max(NEAR, 1 / len(hits))
+    likely = min(max(value, least), 1 - least)
+    return Estimate(value, math.sqrt(likely * (1 - likely) / len(hits)))
 
 
 def _variance_of_mean(values: Tensor) -> float:
     return values.var().item() / len(values)
 
 
-def _draw(x: Tensor, n: int, generator: Generator) -> Tensor:
+def draw(x: Tensor, n: int, generator: Generator) -> Tensor:
     """Return n random rows of x without replacement, or all of them in random order."""
     return x[torch.randperm(len(x), generator=generator, device=generator.device)[:n].to(x.device)]
 
 
-def _checked(**samples: Tensor) -> list[Tensor]:
+def checked(**samples: Tensor) -> list[Tensor]:
     """Return samples in float64 on the CPU. Raises ValueError for what no metric can use."""
     for name, x in samples.items():
         if x.ndim != 2 or len(x) < MIN_ROWS or x.shape[1] == 0:

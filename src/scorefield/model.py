@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from scorefield import prediction
 from scorefield.densities import GaussianMixture
+from scorefield.divergence import value_and_divergence
 from scorefield.process import Process
 from scorefield.tensors import match
 from scorefield.types import Field, Samples, Times
@@ -56,6 +57,10 @@ class Denoiser(nn.Module, abc.ABC):
         t = t.double()
         return match(self.process.mean_rate(t), x) * clean + match(self.process.std_rate(t), x) * noise
 
+    def noise_and_divergence(self, x: Samples, t: Times, probes: Tensor | None = None) -> tuple[Samples, Tensor]:
+        """Return the noise and its divergence in x: exact, (n,), or one estimate for each of m probes, (m, n)."""
+        return value_and_divergence(lambda y: self.decompose(y, t)[1], x, probes)
+
     def prior(self) -> GaussianMixture:
         """Return N(a m, a^2 C + s^2 I) at t_max: where the noised data are, with m and C the data's moments."""
         t = torch.tensor(self.process.t_max, dtype=torch.float64)
@@ -93,16 +98,33 @@ class ScoreModel(Denoiser):
         return prediction.coefficients(self.predicts, self.process, t, self.data_std)
 
     def predict(self, x: Samples, t: Times) -> Samples:
-        t = t.double()
-        a, s = self.process.mean_coef(t), self.process.std(t)
-        log_ratio = (s / a).log().to(x).expand(len(x))
-        correction = self.net(x / match(torch.hypot(a * self.data_std, s), x), log_ratio)
         if self.base is None:
-            return correction
-        base = self.base if self._single is None or x.dtype != torch.float32 else self._single
-        clean, noise = base.like(x).posterior(x, a, s)
+            return self._correction(x, t)
+        clean, noise = self._base_like(x).posterior(x, *self._kernel(t))
         p, q = (match(c, x) for c in self.coefficients(t))
-        return correction + p * clean + q * noise
+        return self._correction(x, t) + p * clean + q * noise
+
+    def noise_and_divergence(self, x: Samples, t: Times, probes: Tensor | None = None) -> tuple[Samples, Tensor]:
+        """Return the noise and its divergence in x: in closed form of the base, of the network as in the parent."""
+        if self.base is None:
+            return super().noise_and_divergence(x, t, probes)
+        kernel, base = self._kernel(t), self._base_like(x)
+        gain = prediction.noise_gain(*kernel, *self.coefficients(t))
+        network = lambda y: match(gain, y) * self._correction(y, t)
+        correction, divergence = value_and_divergence(network, x, probes)
+        return base.posterior(x, *kernel)[1] + correction, base.noise_divergence(x, *kernel) + divergence
+
+    def _correction(self, x: Samples, t: Times) -> Samples:
+        a, s = self._kernel(t)
+        log_ratio = (s / a).log().to(x).expand(len(x))
+        return self.net(x / match(torch.hypot(a * self.data_std, s), x), log_ratio)
+
+    def _kernel(self, t: Times) -> tuple[Tensor, Tensor]:
+        return self.process.mean_coef(t.double()), self.process.std(t.double())
+
+    def _base_like(self, x: Samples) -> GaussianMixture:
+        base = self.base if self._single is None or x.dtype != torch.float32 else self._single
+        return base.like(x)  # type: ignore[union-attr]
 
     def decompose(self, x: Samples, t: Times) -> tuple[Samples, Samples]:
         a, s = self.process.kernel(t, x)
@@ -129,3 +151,11 @@ class ExactDenoiser(Denoiser):
     def decompose(self, x: Samples, t: Times) -> tuple[Samples, Samples]:
         t = t.double()
         return self.density.posterior(x, self.process.mean_coef(t), self.process.std(t))
+
+    def noise_and_divergence(self, x: Samples, t: Times, probes: Tensor | None = None) -> tuple[Samples, Tensor]:
+        """Return the noise and its divergence in x, in closed form; probes are for other models."""
+        if probes is not None:
+            return super().noise_and_divergence(x, t, probes)
+        t = t.double()
+        a, s = self.process.mean_coef(t), self.process.std(t)
+        return self.density.posterior(x, a, s)[1], self.density.noise_divergence(x, a, s)

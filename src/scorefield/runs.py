@@ -16,13 +16,15 @@ from torch import Tensor
 
 from scorefield import checkpoint
 from scorefield.checkpoint import CheckpointError
+from scorefield.columns import Column
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
-from scorefield.fitting import Learner, Report, score_ratio
+from scorefield.fitting import PATIENCE, Learner, Report, score_ratio
 from scorefield.model import ScoreModel
+from scorefield.sde import LinearSDE
 from scorefield.transforms import TableTransform
 
-FORMAT = 1
+FORMAT = 2
 """The version of config.toml; a reader refuses another."""
 
 BASE = ("weights", "means", "covariances")
@@ -78,7 +80,8 @@ def create(
         "request": request,
         "data": data,
         "settings": asdict(config),
-        "columns": {name: list(values) for name, values in asdict(transform).items()},
+        "whitening": [list(row) for row in transform.whitening],
+        "columns": [asdict(column) for column in transform.columns],
     }
     checkpoint.write_atomic(folder / "config.toml", tomli_w.dumps(content).encode())
     return read(folder)
@@ -98,15 +101,14 @@ def read(folder: Path) -> Run:
             raise CheckpointError(
                 f"{path} has format {content['format']}; this program reads format {FORMAT}: update scorefield"
             )
-        columns = {name: tuple(values) for name, values in content["columns"].items()}
-        columns["whitening"] = tuple(map(tuple, columns["whitening"]))
+        columns = tuple(Column(**column) for column in content["columns"])
         return Run(
             folder,
             checkpoint.sha256(text),
             content["request"],
             content["data"],
             Config.from_dict(content["settings"]),
-            TableTransform(**columns),
+            TableTransform(columns, tuple(map(tuple, content["whitening"]))),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, CheckpointError):
@@ -140,7 +142,7 @@ def train(
                 log.write((json.dumps(asdict(report)) + "\n").encode())
                 seconds = round(perf_counter() - began, 3)
                 timing.write(json.dumps({"from": first, "step": step, "seconds": seconds}) + "\n")
-            if step % every == 0 or step == run.config.steps:
+            if step % every == 0 or learner.done:
                 log.flush()
                 os.fsync(log.fileno())
                 _save(run, learner, log.tell())
@@ -154,13 +156,15 @@ def load(folder: str | Path) -> Fitted:
     if found is None:
         raise ValueError(f"{folder} has no checkpoint yet; run the same fit command again to train it")
     notes = list(found.notes)
-    if found.step < run.config.steps:
+    if found.step < run.config.steps and int(found.state["worse"]) != PATIENCE:
         notes.append(f"{folder} stopped at step {found.step} of {run.config.steps}; fit again to finish it")
     d = len(run.transform.varying)
     weights = dict(found.model)
     ratio = float(weights.pop("score_ratio"))
     parts = [weights.pop(f"base.{name}") for name in BASE if f"base.{name}" in weights]
-    model = run.config.model(torch.zeros(d), torch.eye(d), GaussianMixture(*parts) if parts else None)
+    table = weights.pop("process.table", None)
+    process = None if table is None else LinearSDE.from_table(table)
+    model = run.config.model(torch.zeros(d), torch.eye(d), GaussianMixture(*parts) if parts else None, process)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -208,9 +212,8 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _save(run: Run, learner: Learner, offset: int) -> None:
-    done = learner.trainer.step == run.config.steps
     rows = torch.cat(learner.held_out)[:1000]
-    ratio = score_ratio(learner.result, rows, run.config.seed) if done else UNFINISHED_RATIO
+    ratio = score_ratio(learner.result, rows, run.config.seed) if learner.done else UNFINISHED_RATIO
     state = learner.state() | {"metrics": torch.tensor(offset)}
     checkpoint.save(run.folder, learner.trainer.step, _weights(learner.result, ratio), state, run.digest)
 
@@ -218,7 +221,8 @@ def _save(run: Run, learner: Learner, offset: int) -> None:
 def _weights(model: ScoreModel, ratio: float) -> dict[str, Tensor]:
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     base = {} if model.base is None else {f"base.{name}": getattr(model.base, name) for name in BASE}
-    return weights | base | {"score_ratio": torch.tensor(ratio, dtype=torch.float64)}
+    process = {"process.table": model.process.table} if isinstance(model.process, LinearSDE) else {}
+    return weights | base | process | {"score_ratio": torch.tensor(ratio, dtype=torch.float64)}
 
 
 def _cut(path: Path, size: int) -> None:
