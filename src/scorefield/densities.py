@@ -28,7 +28,7 @@ def posterior_of_rows(
     if log_weights is not None:
         logits = logits + log_weights
     weights = (logits - logits.amax(1, keepdim=True).detach()).to(x).softmax(1)
-    mean = (weights @ rows.flatten(1)).reshape(x.shape)
+    mean = (rows.flatten(1).mT @ weights.mT).mT.reshape(x.shape)  # twice as fast as weights @ rows for few columns
     residual = (x - a * mean) / variance.to(x)
     return mean + a * std**2 * residual, s * residual
 

@@ -98,7 +98,7 @@ class VP(Process):
 
     def integral(self, t: Tensor) -> Tensor:
         """B(t), the integral of beta from 0 to t."""
-        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
+        return (self.beta_min + (self.beta_max - self.beta_min) / 2 * t) * t
 
     def drift(self, t: Tensor) -> Tensor:
         return -self.beta(t) / 2

@@ -62,8 +62,7 @@ def lognormal(process: Process, median: float = 0.2, spread: float = 1.6, ratio_
     if not (0 < median < math.inf and 0 < spread < math.inf):
         raise ValueError(f"a log-normal law needs median > 0 and spread > 0; got median={median}, spread={spread}")
     limits = bounds(process, ratio_min)
-    normal = torch.distributions.Normal(math.log(median), spread)
-    low, high = (normal.cdf(torch.tensor(math.log(r), dtype=torch.float64)) for r in limits)
+    low, high = (_normal(math.log(r / median) / spread) for r in limits)
     if not high - low > 1e-6:
         raise ValueError(
             f"a log-normal law with median={median}, spread={spread} has almost no ratio between "
@@ -71,7 +70,8 @@ def lognormal(process: Process, median: float = 0.2, spread: float = 1.6, ratio_
         )
 
     def law(n: int, generator: Generator | None = None) -> Tensor:
-        ratios = normal.icdf(low + (high - low) * stratified(n, generator)).exp()
+        z = torch.special.ndtri(low + (high - low) * stratified(n, generator))
+        ratios = median * (spread * z).exp()
         return process.time(ratios.clamp(*limits)).clamp(max=process.t_max)  # rounding must not leave the range
 
     return law
@@ -102,6 +102,11 @@ def uniform_grid(process: Process, steps: int, ratio_min: float = RATIO_MIN) -> 
     if steps < 1:
         raise ValueError(f"a grid needs at least one step; got {steps}")
     return torch.linspace(process.t_max, _t_min(process, ratio_min), steps + 1, dtype=torch.float64)
+
+
+def _normal(z: float) -> float:
+    """The distribution function of the standard normal."""
+    return math.erfc(-z / math.sqrt(2)) / 2
 
 
 def _between(process: Process, ratios: Tensor, ratio_min: float) -> Tensor:

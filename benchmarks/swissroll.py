@@ -1,0 +1,228 @@
+"""How long until ours stays as close to the truth as tutorial 002's own loop is after 200,000 steps.
+
+Both learn the same 1,000 points of the swiss roll and are measured with one ruler: the mean of log p - log q on the
+same 10,000 fresh points, p exact by quadrature, q by the probability flow with a tolerance of 1e-4 a step. The
+tutorial's loop takes 7 to 20 minutes a seed, so its results are kept and ours can be run again alone.
+Ours is `scorefield fit FILE --budget ...`, one whole fit for each budget. Its seconds are all of the command's after
+Python's imports: reading, the choice of the base, the timing and the training; copied rows are checked by `evaluate`.
+Both have one thread, and `cpu` is the processor's seconds, which other work on the machine lengthens much less.
+
+    python benchmarks/swissroll.py tutorial [--seeds 0 1 2 3 4] [--steps 200000]
+    python benchmarks/swissroll.py ours [--seeds 0 1 2 3 4] [--budgets 1 2 3 5 8 12 20 30]
+    python benchmarks/swissroll.py table
+"""
+
+import argparse
+import itertools
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from sklearn.datasets import make_swiss_roll
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import scorefield
+from scorefield import prediction, toys
+from scorefield.fitting import moments
+from scorefield.likelihood import log_prob
+from scorefield.model import Denoiser
+from scorefield.process import VP
+
+RESULTS = Path(__file__).parent / "results" / "swissroll.json"
+POINTS, FRESH = 1_000, 10_000
+T_MIN = 1e-4
+"""The smallest time of the tutorial's training."""
+
+NOTICED = 3
+"""Copying is noticed where it exceeds that of real rows by this many standard errors."""
+
+FIT = """
+import sys, time
+import sklearn.mixture, scorefield.commands
+from scorefield import cli
+wall, cpu = time.perf_counter(), time.process_time()
+try:
+    cli.main()
+finally:
+    print(time.perf_counter() - wall, time.process_time() - cpu)
+"""
+
+
+class TutorialModel(Denoiser):
+    """The tutorial's network as a denoiser: it answers the score of a VP process with beta from 0.1 to 20."""
+
+    def __init__(self, net: nn.Module, data: Tensor) -> None:
+        super().__init__(VP(0.1, 20.0), *moments(data))
+        self.net = net
+
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return prediction.coefficients("score", self.process, t)
+
+    def predict(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.net(torch.cat([x, t.to(x).expand(len(x))[:, None]], 1))
+
+    def decompose(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        a, s = self.process.kernel(t, x)
+        noise = -s * self.predict(x, t)
+        return (x - s * noise) / a, noise
+
+
+def points(seed: int) -> Tensor:
+    """Return the tutorial's data set: columns 0 and 2 of a swiss roll under noise 1, over 10."""
+    rows, _ = make_swiss_roll(POINTS, noise=1.0, random_state=seed)
+    return torch.from_numpy(rows[:, [0, 2]] / 10).float()
+
+
+def tutorial_net() -> nn.Sequential:
+    """Return the tutorial's network, 3-64-64-64-2 with LogSigmoid: 8,706 weights."""
+    layers = [nn.Linear(3, 64), nn.LogSigmoid(), nn.Linear(64, 64), nn.LogSigmoid()]
+    return nn.Sequential(*layers, nn.Linear(64, 64), nn.LogSigmoid(), nn.Linear(64, 2))
+
+
+def tutorial_loss(net: nn.Module, x: Tensor) -> Tensor:
+    """Denoising score matching, uniform t, weight s^2, mean over rows and columns."""
+    t = T_MIN + (1 - T_MIN) * torch.rand(len(x), 1)
+    integral = (0.1 + 0.5 * 19.9 * t) * t
+    mean, variance = x * torch.exp(-0.5 * integral), -torch.expm1(-integral)
+    noisy = mean + variance.sqrt() * torch.randn_like(x)
+    score = net(torch.cat([noisy, t], -1))
+    return (variance * (score + (noisy - mean) / variance) ** 2).mean()
+
+
+def tutorial_steps(
+    net: nn.Module, data: Tensor, batch: int = 256, loss: Callable[[nn.Module, Tensor], Tensor] = tutorial_loss
+) -> Iterator[int]:
+    """Train as the tutorial does, without end: Adam, rate 3e-4, shuffled epochs; yield the number of steps."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-4)
+    loader = DataLoader(TensorDataset(data), batch_size=batch, shuffle=True)
+    step = 0
+    while True:
+        for (x,) in loader:
+            optimizer.zero_grad()
+            loss(net, x).backward()
+            optimizer.step()
+            step += 1
+            yield step
+
+
+def gap(log_density: Callable[[Tensor], Tensor], seed: int) -> dict[str, float]:
+    """Return the mean of log p - log q on fresh points of the population, and its standard error."""
+    x = torch.from_numpy(toys.load("swissroll", FRESH, 1000 + seed).to_numpy(copy=True))
+    difference = toys.TOYS["swissroll"].density.log_prob(x) - log_density(x)
+    return {"gap": float(difference.mean()), "stderr": float(difference.std()) / math.sqrt(FRESH)}
+
+
+def tutorial(seed: int, steps: int) -> list[dict]:
+    """Return seconds, seconds of the processor and quality of the tutorial's loop at each quarter of its steps."""
+    data = points(seed)
+    torch.manual_seed(seed)
+    net = tutorial_net()
+    ratio_min = float(VP(0.1, 20.0).ratio(torch.tensor(T_MIN).double()))
+    reports, wall, cpu = [], -time.perf_counter(), -time.process_time()
+    for step in itertools.islice(tutorial_steps(net, data), steps):
+        if step % (steps // 4) == 0:
+            wall, cpu = wall + time.perf_counter(), cpu + time.process_time()
+            model = TutorialModel(net, data).double()
+            found = gap(lambda x: log_prob(model, x, tol=1e-4, ratio_min=ratio_min).value, seed)  # noqa: B023
+            reports.append({"step": step, "seconds": wall, "cpu": cpu} | found)
+            print("tutorial", seed, reports[-1], flush=True)
+            net.float()
+            wall, cpu = wall - time.perf_counter(), cpu - time.process_time()
+    return reports
+
+
+def ours(seed: int, budget: float, folder: Path) -> dict:
+    """Return seconds, quality and the check for copied rows of one fit through the command line."""
+    data, fresh, run = folder / f"{seed}.parquet", folder / f"{seed}-fresh.parquet", folder / f"{seed}-{budget:g}"
+    frame = pd.DataFrame(points(seed).numpy(), columns=["x1", "x2"])
+    frame.to_parquet(data)
+    toys.load("swissroll", FRESH, 2000 + seed).to_parquet(fresh)
+    command = [sys.executable, "-c", FIT, "fit", data, "--out", run, "--seed", seed, "--budget", f"{budget}s"]
+    found = subprocess.run([*map(str, command), "--quiet"], check=True, stdout=subprocess.PIPE, text=True)
+    estimator = scorefield.load(run)
+    transform, model = estimator.transform_, estimator.model_.double()
+
+    def log_density(x: Tensor) -> Tensor:
+        z = transform.forward(pd.DataFrame(x.numpy(), columns=list(transform.names)))
+        return log_prob(model, z, tol=1e-4).value + transform.log_jacobian
+
+    command = [sys.executable, "-m", "scorefield", "evaluate", run, "--against", fresh, "--json"]
+    text = subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE, text=True).stdout
+    excess = {name: json.loads(text)[name]["excess"] for name in ("copying", "near_duplicates")}
+    seconds = dict(zip(("seconds", "cpu"), map(float, found.stdout.split()), strict=True))
+    report = {"budget": budget} | seconds | gap(log_density, seed) | excess
+    print("ours", seed, report, flush=True)
+    return report
+
+
+def reached(reports: list[dict], quality: float) -> dict | None:
+    """Return the first report from which on all are at or under a quality, None where the last is not."""
+    above = [i for i, report in enumerate(reports) if report["gap"] > quality]
+    first = above[-1] + 1 if above else 0
+    return reports[first] if first < len(reports) else None
+
+
+def table(results: dict) -> str:
+    """Return the table for docs/benchmarks.md, in seconds of the processor, and under it the ratios of both clocks."""
+    lines = ["| seed | tutorial 002 | s | ours | s | ratio | copying, excess |", "|---" * 7 + "|"]
+    ratios: dict[str, list[float]] = {"cpu": [], "seconds": []}
+    for seed, reports in results["tutorial"].items():
+        end = reports[-1]
+        first = reached(results["ours"].get(seed, []), end["gap"])
+        cells = [f"{end['gap']:.3f} +- {end['stderr']:.3f}", f"{end['cpu']:.0f}"]
+        if first is not None:
+            for clock, found in ratios.items():
+                found.append(end[clock] / first[clock])
+            excess = max(first["copying"], first["near_duplicates"])
+            passed = f"{'noticed' if excess > NOTICED else 'passed'}, {excess:.1f}"
+            cells += [f"{first['gap']:.3f} +- {first['stderr']:.3f}", f"{first['cpu']:.1f}"]
+            cells += [f"{ratios['cpu'][-1]:.0f}", passed]
+        lines.append(f"| {seed} | " + " | ".join(cells) + " |")
+    for clock, found in ratios.items():
+        if found:
+            middle = statistics.median(found)
+            lines.append(f"ratio by {clock}: median {middle:.0f} ({min(found):.0f} to {max(found):.0f})")
+    return "\n".join(lines)
+
+
+def keep(kind: str, seed: int, reports: list[dict]) -> None:
+    """Put the reports of a seed into the file of results, which another process may be adding to as well."""
+    results = load()
+    results[kind][str(seed)] = reports
+    RESULTS.write_text(json.dumps(results, indent=1))
+
+
+def load() -> dict:
+    """Return the results so far."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"tutorial": {}, "ours": {}}
+
+
+def main() -> None:
+    """Measure one side, keep the numbers, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("side", choices=["tutorial", "ours", "table"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--steps", type=int, default=200_000)
+    parser.add_argument("--budgets", type=float, nargs="+", default=[1, 2, 3, 5, 8, 12, 20, 30])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for seed in options.seeds if options.side != "table" else []:
+        if options.side == "tutorial":
+            keep("tutorial", seed, tutorial(seed, options.steps))
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            keep("ours", seed, [ours(seed, budget, Path(folder)) for budget in sorted(options.budgets)])
+    print(table(load()))
+
+
+if __name__ == "__main__":
+    main()
