@@ -60,7 +60,7 @@ def table(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "people.csv"
     draw = np.random.Generator(np.random.PCG64(0))
     frame = pd.DataFrame(
-        {"height": draw.normal(170, 9, 300), "age": draw.integers(18, 80, 300), "smoker": draw.random(300) < 0.3}
+        {"height": draw.normal(170, 9, 1000), "age": draw.integers(18, 80, 1000), "smoker": draw.random(1000) < 0.3}
     )
     frame.to_csv(path, index=False)
     return path
@@ -93,12 +93,14 @@ def test_the_first_rows_of_a_long_sample_are_a_short_one_byte_for_byte(fitted, t
 
 
 def test_score_and_logprob_have_the_columns_promised(table, fitted, tmp_path, run_main):
-    assert run_main("score", fitted, table, "--out", tmp_path / "score.csv", "--quiet") == (0, "", "")
+    points = tmp_path / "points.csv"
+    pd.read_csv(table).head(40).to_csv(points, index=False)
+    assert run_main("score", fitted, points, "--out", tmp_path / "score.csv", "--quiet") == (0, "", "")
     assert list(pd.read_csv(tmp_path / "score.csv").columns) == ["score_height", "score_age", "score_smoker"]
-    assert run_main("logprob", fitted, table, "--out", tmp_path / "log.csv", "--quiet") == (0, "", "")
+    assert run_main("logprob", fitted, points, "--out", tmp_path / "log.csv", "--quiet") == (0, "", "")
     found = pd.read_csv(tmp_path / "log.csv")
     assert list(found.columns) == ["logprob", "stderr", "evaluations"]
-    assert len(found) == 300
+    assert len(found) == 40
     assert (found["evaluations"] > 10).all()
 
 
@@ -123,7 +125,7 @@ def test_evaluate_as_json_is_one_object_and_nothing_else(fitted):
         "energy_distance",
         "copying",
     }
-    assert found["rows"] == 30
+    assert found["rows"] == 100
     assert set(found["copying"]) == {"model", "real", "excess"}
     for name in ("precision", "recall", "density", "coverage", "classifier_auc"):
         assert set(found[name]["model"]) == {"value", "stderr"}
@@ -170,7 +172,8 @@ def test_evaluate_without_the_data_says_what_it_leaves_out(table, tmp_path, run_
     found = json.loads(out)
     assert "no check for copied training rows" in found["notes"][0]
     assert "copying" not in found
-    assert run_main("evaluate", tmp_path / "run", "--against", table)[0] == 0
+    pd.read_csv(table).head(60).to_csv(source, index=False)
+    assert run_main("evaluate", tmp_path / "run", "--against", source)[0] == 0
 
 
 @pytest.mark.slow
@@ -197,8 +200,8 @@ def test_fit_says_what_it_chose_and_why(table, tmp_path, run_main):
     code, _, err = run_main("fit", table, "--out", tmp_path / "run", "--steps", 30)
     assert code == 0
     for fragment in (
-        "300 rows of 3 columns",
-        "240 to train, 30 to validate, 30 to test",
+        "1,000 rows of 3 columns",
+        "800 to train, 100 to validate, 100 to test",
         "30 steps",
         "as asked",
         "step ",

@@ -27,7 +27,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def fit(out: Path, steps: int = STEPS) -> list[str]:
-    return command("fit", "mixture-1d", "--rows", 200, "--out", out, "--steps", steps, "--quiet")
+    return command("fit", "mixture-1d", "--rows", 1000, "--out", out, "--steps", steps, "--quiet")
 
 
 def content(out: Path) -> dict[str, bytes]:

@@ -91,6 +91,17 @@ def choose(rows: Rows, seed: int, white: Tensor | None = None) -> Base:
     return _choose(x.tobytes(), x.shape, matrix.tobytes(), seed)
 
 
+def held_out_score(rows: Rows, seed: int, white: Tensor) -> float:
+    """Return the mean log-likelihood of held-out white rows, in nats, of the best mixture with full covariances."""
+    x, scores = rows[:CHOICE_ROWS].double().cpu().numpy(), []
+    folds = _folds(x, white.double().cpu().numpy(), many=len(x) > STACK_ROWS or x.size > MANY_NUMBERS)
+    for k in (1, 2, 4, 8):
+        if k == 1 or k * (x.shape[1] + 3) <= len(x):  # a component has d (d + 3) / 2 numbers: at most half the data's
+            fit = _mixture(k, "full", REGULARISATION[0], seed)
+            scores.append(np.concatenate([fold(fit) for fold in folds]).mean())
+    return float(max(scores))
+
+
 @functools.lru_cache(maxsize=1)  # the timing of a budget and the training that follows need the same answer
 def _choose(content: bytes, shape: tuple[int, int], matrix: bytes, seed: int) -> Base:
     x, white = np.frombuffer(content).reshape(shape), np.frombuffer(matrix).reshape(shape[1], shape[1])

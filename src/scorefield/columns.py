@@ -143,7 +143,7 @@ class Column:
         return self.lower + (self.upper - self.lower) * u.sigmoid()
 
 
-def fit_column(name: str, values: np.ndarray, bounds: tuple[float, float] | None = None) -> Column:
+def fit_column(name: str, values: np.ndarray, bounds: tuple[float, float] | None = None, bend: bool = True) -> Column:
     """Return the map of a column, of mean 0 and variance 1 with its cells, learned from its values (n,).
 
     bounds: an open interval for a continuous column; for one on a lattice the smallest and the largest value it can
@@ -162,7 +162,7 @@ def fit_column(name: str, values: np.ndarray, bounds: tuple[float, float] | None
     open_column = Column(name, dtype.str, origin, step, lower, upper, spread=1.0)
     u = open_column._unbounded(torch.from_numpy(x))[0].numpy()
     skew, tail, centre, spread = 0.0, 1.0, *_location(u, step if not open_column.is_bounded else 0.0)
-    if len(np.unique(u)) >= FEW:
+    if bend and len(np.unique(u)) >= FEW:
         skew, tail, centre, spread = _bent(u) or (skew, tail, centre, spread)
     w = np.sinh(tail * np.arcsinh((u - centre) / spread) - skew) if (skew, tail) != (0.0, 1.0) else None
     shift, scale = (0.0, 1.0) if w is None else (float(w.mean()), float(w.std()))

@@ -20,7 +20,6 @@ from scorefield.config import Config
 from scorefield.estimator import ScoreDensity, load
 from scorefield.process import span_for
 from scorefield.tensors import spawn
-from scorefield.transforms import TableTransform
 
 DEFAULT_BUDGET = "30s"
 
@@ -272,7 +271,7 @@ def _new_run(
     """Choose the settings of a new run, say what they are and why, and write its folder."""
     rows = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
     frame = pd.concat(parts[:2], ignore_index=True)
-    transform = TableTransform.fit(frame, _bounds(options))
+    transform = fitting.choose_transform(frame, _bounds(options), options.seed)
     run = runs.Run(options.out, "", request, {}, Config(steps=1, seed=options.seed), transform)
     units = _model_units(run, parts)
     span, range_reason = span_for(options.process, fitting.largest_distance(units[0]))
@@ -289,7 +288,7 @@ def _new_run(
     say(f"data      {request['data']}: {sum(rows.values()):,} rows of {len(transform.names)} columns")
     say(f"rows      {rows['train']:,} to train, {rows['validation']:,} to validate, {rows['test']:,} to test")
     if not rows["test"]:
-        say("note      fewer than 200 rows: none are kept for a test; give evaluate others with --against")
+        say("note      fewer than 1,000 rows: none are kept for a test; give evaluate others with --against")
     for name in transform.constant:
         say(f"note      {name} is constant: it is reproduced in samples and left out of the log-density")
     reason = "as asked"

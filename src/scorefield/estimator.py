@@ -15,14 +15,21 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from scorefield import runs, samplers, times
 from scorefield.config import LINEAR, Config
 from scorefield.data import split
-from scorefield.fitting import Learner, data_score, largest_distance, members_for, score_ratio, steps_within
+from scorefield.fitting import (
+    Learner,
+    choose_transform,
+    data_score,
+    largest_distance,
+    members_for,
+    score_ratio,
+    steps_within,
+)
 from scorefield.likelihood import LogProb, log_prob
 from scorefield.model import ScoreModel
 from scorefield.process import Process, named, span_for
 from scorefield.samplers import SAMPLERS
 from scorefield.sde import LinearSDE
 from scorefield.tensors import spawn
-from scorefield.transforms import TableTransform
 
 CELL_POINTS = 8
 """Points in the cell of a row at which the density is averaged where columns have few different values."""
@@ -74,8 +81,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         Raises ValueError for missing, infinite or non-numeric values, for one row, and where no column varies.
         """
         frame = self._table(X, reset=True)
-        self.transform_ = TableTransform.fit(frame, self.bounds)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.transform_ = choose_transform(frame, self.bounds, seed)
         z = self.transform_.forward(frame, spawn(seed, "dequantise"))
         rows, held_out, others = split(len(z), seed)
         train, validation = z[[*rows, *others]], z[held_out]

@@ -5,10 +5,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from scorefield import base
+from scorefield.columns import Bounds
 from scorefield.config import Config
 from scorefield.divergence import value_and_divergence
 from scorefield.likelihood import EXACT_UP_TO, PROBES
@@ -16,6 +18,7 @@ from scorefield.model import Denoiser, ScoreModel
 from scorefield.process import RATIO_MIN, Process
 from scorefield.tensors import dot, signs_like, spawn
 from scorefield.training import Trainer, batches, trivial_model
+from scorefield.transforms import TableTransform
 from scorefield.types import Rows, Samples
 
 REPORTS = 50
@@ -239,6 +242,26 @@ def steps_within(
     steady = costs[len(costs) // 4 :]  # the first steps allocate memory
     left = seconds - (last - began) - overhead
     return max(1, int(left / (math.fsum(steady) / len(steady))))
+
+
+def choose_transform(frame: pd.DataFrame, bounds: Bounds | None, seed: int) -> TableTransform:
+    """Return the transform of a table; skewed columns are bent where held-out rows are then more likely.
+
+    A column alone may be better bent and its relations to others, such as a ratio of two of them, simpler unbent. So
+    mixtures are fitted to the whole table both ways, and the larger held-out likelihood in the table's units decides.
+    Raises ValueError as `TableTransform.fit`.
+    """
+    bent = TableTransform.fit(frame, bounds)
+    if not any(column.is_bent for column in bent.columns):
+        return bent
+    rows = torch.randperm(len(frame), generator=spawn(seed, "transform"))[: base.CHOICE_ROWS]
+    part = frame.iloc[rows.numpy()]
+
+    def score(transform: TableTransform) -> float:
+        z = transform.forward(part, spawn(seed, "dequantise"))
+        return base.held_out_score(z, seed, transform.white) + float(transform.log_jacobian(part).mean())
+
+    return max((TableTransform.fit(frame, bounds, bend=False), bent), key=score)
 
 
 def largest_distance(x: Rows) -> float:

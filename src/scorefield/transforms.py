@@ -36,8 +36,10 @@ class TableTransform:
     whitening: tuple[tuple[float, ...], ...]
 
     @classmethod
-    def fit(cls, frame: pd.DataFrame, bounds: Bounds | None = None) -> "TableTransform":
+    def fit(cls, frame: pd.DataFrame, bounds: Bounds | None = None, bend: bool = True) -> "TableTransform":
         """Return the transform that whitens a table; bounds: (lower, upper) of columns by name.
+
+        bend: whether to transform skew and heavy tails where single columns ask for it.
 
         Raises ValueError where no column varies, where values are outside of their bounds, and where columns are
         duplicates or exactly collinear, since no density exists then; at most as many rows as twice the columns cannot
@@ -53,7 +55,7 @@ class TableTransform:
             if name in bounds and every > 1:
                 fit_column(name, column, bounds[name])  # for its error
         some = [column[::every] if (column[::every] != column[0]).any() else column for column in values]
-        columns = tuple(fit_column(n, c, bounds.get(n)) for n, c in zip(names, some, strict=True))
+        columns = tuple(fit_column(n, c, bounds.get(n), bend) for n, c in zip(names, some, strict=True))
         if all(column.is_constant for column in columns):
             raise ValueError(
                 f"expected at least one column that varies; got {len(frame)} equal rows in all of "

@@ -15,6 +15,9 @@ from scorefield.data.messages import cut, listed, mistake, show
 from scorefield.data.sources import Block, Source, readable
 from scorefield.data.text import Text
 
+TEST_FROM = 1_000
+"""Below this many rows none are kept for a test: a tenth of them could show little, and the model needs them all."""
+
 LIMIT = 2**24
 """The most numbers of a file that are kept in memory: 134 MB as float64, of which a fit needs five to eight times."""
 
@@ -84,10 +87,10 @@ def digest(frame: pd.DataFrame) -> str:
 def split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the rows of the training, validation and test parts of n rows, dealt at random.
 
-    A tenth is for testing, but at most 20,000 rows, and none below 200 rows; a tenth is for validation, and
+    A tenth is for testing, but at most 20,000 rows, and none below TEST_FROM rows; a tenth is for validation, and
     none below 10 rows; the rest is for training.
     """
-    test = min(n // 10, 20_000) if n >= 200 else 0
+    test = min(n // 10, 20_000) if n >= TEST_FROM else 0
     validation = n // 10
     order = np.random.Generator(np.random.PCG64(seed)).permutation(n)
     return order[validation + test :], order[:validation], order[validation : validation + test]
