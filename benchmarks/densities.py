@@ -51,8 +51,9 @@ def ours(name: str, seed: int, folder: Path) -> Method:
     transform = estimator.transform_
 
     def log_density(points: np.ndarray) -> np.ndarray:
-        z = transform.forward(pd.DataFrame(points, columns=list(transform.names)))
-        return log_prob(estimator.model_.double(), z, tol=1e-4).value.numpy() + transform.log_jacobian
+        frame = pd.DataFrame(points, columns=list(transform.names))
+        value = log_prob(estimator.model_.double(), transform.forward(frame), tol=1e-4).value
+        return (value + transform.log_jacobian(frame)).numpy()
 
     return log_density
 

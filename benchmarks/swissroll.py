@@ -152,8 +152,8 @@ def ours(seed: int, budget: float, folder: Path) -> dict:
     transform, model = estimator.transform_, estimator.model_.double()
 
     def log_density(x: Tensor) -> Tensor:
-        z = transform.forward(pd.DataFrame(x.numpy(), columns=list(transform.names)))
-        return log_prob(model, z, tol=1e-4).value + transform.log_jacobian
+        frame = pd.DataFrame(x.numpy(), columns=list(transform.names))
+        return log_prob(model, transform.forward(frame), tol=1e-4).value + transform.log_jacobian(frame)
 
     command = [sys.executable, "-m", "scorefield", "evaluate", run, "--against", fresh, "--json"]
     text = subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -27,6 +27,9 @@ MANY_NUMBERS = 20_000
 STACK_ROWS = 2_000
 """Up to this many rows candidates are stacked and kernel densities are tried; above, the best one is taken."""
 
+SCREENED, SCREEN_ROWS = 12, 500
+"""Above SCREEN_ROWS rows only the SCREENED candidates that are best on the first part are tried on the others."""
+
 SHARE = 0.02
 """Candidates of a smaller weight than this are left out of a stack."""
 
@@ -83,6 +86,8 @@ def choose(rows: Rows, seed: int, white: Tensor | None = None) -> Base:
     (Smyth and Wolpert, 1999), which are rarely worse than the best of them and often better than any. Above, the best
     one is taken; but if that is the largest mixture, then mixtures have the wrong shape, and a network learns more
     from the Gaussian (rings after 30 s: 0.022 nats from the truth, on 32 components 0.041).
+    Where rows are many enough to judge by a part, most candidates are dropped after the first (the same base on four
+    sets of 800 and 900 rows, in 0.4 times the time; on 142 rows it costs 0.4 nats of cross-validated likelihood).
     white: W, which made the rows out of standardised ones. Each training part is whitened anew by its own, so that no
     candidate has seen the rows that judge it, not even through their covariance.
     """
@@ -109,15 +114,20 @@ def _choose(content: bytes, shape: tuple[int, int], matrix: bytes, seed: int) ->
     folds = _folds(x, white, many=not few or x.size > MANY_NUMBERS)
     gaussian = GaussianMixture.gaussian(torch.zeros(shape[1]).double(), torch.eye(shape[1]).double())
     fits: dict[str, Fit] = {GAUSSIAN: lambda rows: gaussian}
-    found = {GAUSSIAN: np.concatenate([fold(fits[GAUSSIAN]) for fold in folds])}
+    screening = folds[:1] if len(x) > SCREEN_ROWS else folds
+    found = {GAUSSIAN: np.concatenate([fold(fits[GAUSSIAN]) for fold in screening])}
     for family in _families(shape[1], len(x) - math.ceil(len(x) / FOLDS), seed):
         worse, top = 0, -math.inf
         for name, fit in family:
-            fits[name], found[name] = fit, np.concatenate([fold(fit) for fold in folds])
+            fits[name], found[name] = fit, np.concatenate([fold(fit) for fold in screening])
             score = found[name].mean()
             worse, top = (0, score) if score > top else (worse + 1, top)
             if worse == 2:
                 break
+    if rest := folds[len(screening) :]:
+        likely = {GAUSSIAN, *sorted(found, key=lambda name: found[name].mean())[-SCREENED:]}
+        kept = {name: values for name, values in found.items() if name in likely}
+        found = {name: np.concatenate([values, *(fold(fits[name]) for fold in rest)]) for name, values in kept.items()}
     scores = {name: float(values.mean()) for name, values in found.items()}
     best = max(scores, key=lambda name: scores[name])
     if few:
@@ -143,7 +153,7 @@ def _folds(x: np.ndarray, white: np.ndarray, many: bool) -> list[Callable[[Fit],
 
 
 def _stack(fits: dict[str, Fit], found: dict[str, np.ndarray], scores: dict[str, float], size: int) -> Base:
-    names = [name for name in fits if not (name.startswith("kernels") and size > KERNEL_NUMBERS)]
+    names = [name for name in found if not (name.startswith("kernels") and size > KERNEL_NUMBERS)]
     while True:
         log_densities = np.stack([found[name] for name in names])
         weights = stacking_weights(log_densities)

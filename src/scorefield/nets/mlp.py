@@ -57,7 +57,7 @@ class MLP(nn.Module):
     def forward(self, z: Tensor, log_ratio: Tensor) -> Tensor:
         """Return the prediction for z (n, d) of unit variance at log(s/a) (n,)."""
         level = log_ratio[:, None]
-        hidden = torch.cat([z, self._features(z, level.exp())], 1)
+        hidden = torch.cat([z, *self._features(z, level.exp())], 1)
         phases = level * self.rates
         embedded = silu(self.embed(torch.cat([level / 4, phases.sin(), phases.cos()], 1)))
         steering = self.steer(embedded).chunk(2 * (len(self.layers) - 1), 1)
@@ -65,12 +65,12 @@ class MLP(nn.Module):
             hidden = silu(torch.addcmul(shift, layer(hidden), scale))
         return self.layers[-1](hidden)
 
-    def _features(self, z: Tensor, ratio: Tensor) -> Tensor:
+    def _features(self, z: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
         """Return sin and cos of w x, x = z sqrt(1 + r^2), each damped by exp(-|w|^2 r^2 / 2)."""
         angles = (z * (1 + ratio**2).sqrt()) @ self.frequencies
         decay = self.frequencies.square().sum(0) / (-2 * math.log(2))
         damping = (decay * ratio**2).exp2()  # exp takes four times as long where it underflows
-        return torch.cat([damping * angles.sin(), damping * angles.cos()], 1)
+        return damping * angles.sin(), damping * angles.cos()
 
 
 def _linear(inputs: int, outputs: int, generator: Generator | None) -> nn.Linear:
