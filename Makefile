@@ -30,6 +30,7 @@ lint: $(VENV)/tested
 benchmark: $(VENV)/measured
 	$(BIN)/python benchmarks/densities.py
 	$(BIN)/python benchmarks/samplers.py
+	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/memory.py
 
 $(VENV)/installed: pyproject.toml constraints.txt
