@@ -186,6 +186,7 @@ def table(results: dict) -> str:
             passed = f"{'noticed' if excess > NOTICED else 'passed'}, {excess:.1f}"
             cells += [f"{first['gap']:.3f} +- {first['stderr']:.3f}", f"{first['cpu']:.1f}"]
             cells += [f"{ratios['cpu'][-1]:.0f}", passed]
+        cells += [""] * (6 - len(cells))
         lines.append(f"| {seed} | " + " | ".join(cells) + " |")
     for clock, found in ratios.items():
         if found:

@@ -159,12 +159,12 @@ def test_a_changed_config_is_never_a_wrong_model(tmp_path, edit):
         runs.load(tmp_path / "run")
 
 
-def test_a_changed_shift_is_noticed_although_it_is_well_formed(tmp_path):
+def test_a_changed_centre_is_noticed_although_it_is_well_formed(tmp_path):
     make_run(tmp_path / "run")
     path = tmp_path / "run" / "config.toml"
     lines = path.read_text().splitlines()
-    at = next(i for i, line in enumerate(lines) if line.startswith("shift")) + 1
-    lines[at] = lines[at].replace("0.", "1.", 1)
+    at = next(i for i, line in enumerate(lines) if line.startswith("centre"))
+    lines[at] = "centre = 1.25"
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(CheckpointError, match=r"another config\.toml"):
         runs.load(tmp_path / "run")

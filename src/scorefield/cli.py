@@ -166,7 +166,7 @@ def main() -> NoReturn:
     try:
         sys.exit(_run(arguments))
     except KeyboardInterrupt:
-        _complain("interrupted; the same fit command continues from the last checkpoint")
+        _complain(f"interrupted; {_left_behind()}")
         sys.exit(130)
 
 
@@ -214,6 +214,13 @@ def _complain(message: str) -> None:
     print("scorefield: " + re.sub(r"\s+", " ", message).strip(), file=sys.stderr)
 
 
+def _left_behind() -> str:
+    """Return what a stopped command leaves, in words."""
+    if sys.argv[1:2] == ["fit"]:
+        return "the same fit command continues from the last checkpoint"
+    return "no output was written"
+
+
 def _on_sigterm(number: int, frame: object) -> NoReturn:
-    _complain("terminated; the same fit command continues from the last checkpoint")
+    _complain(f"terminated; {_left_behind()}")
     sys.exit(143)
