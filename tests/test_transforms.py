@@ -145,16 +145,16 @@ def test_samples_never_leave_their_bounds(far):
 
 def test_values_outside_their_bounds_are_named():
     frame, bounds = curved()
-    with pytest.raises(ValueError, match=r"row 1, column plain: expected a value above 4 and below 5; got"):
+    with pytest.raises(
+        ValueError, match=r"column plain: expected values above 4 and below 5; got .*, one of \d+ outside"
+    ):
         TableTransform.fit(frame, bounds | {"plain": (4, 5)})
     with pytest.raises(ValueError, match=r"bounds were given for pain; expected some of the columns plain, positive"):
         TableTransform.fit(frame, {"pain": (4, 5)})
     with pytest.raises(ValueError, match=r"bounds of plain must be a lower and a larger upper one; got 5 and 4"):
         TableTransform.fit(frame, {"plain": (5, 4)})
     transform = TableTransform.fit(frame, bounds)
-    with pytest.raises(
-        ValueError, match=r"row 8, column share: .* inside the bounds of the run, 0 to 1; got 1, where the"
-    ):
+    with pytest.raises(ValueError, match=r"column share: .* inside the bounds of the run, 0 to 1; got 1, where the"):
         transform.forward(frame.assign(share=frame["share"].where(frame.index != 7, 1.0)))
 
 

@@ -226,11 +226,11 @@ def _check_bounds(name: str, x: np.ndarray, lower: float, upper: float, step: fl
         raise ValueError(f"the bounds of {name} must be a lower and a larger upper one; got {lower:g} and {upper:g}")
     outside = ~((lower < x) & (x < upper))
     if outside.any():
-        row = int(outside.argmax())
+        value, count = x[int(outside.argmax())], int(outside.sum())
         where = f"from {lower + step / 2:g} to {upper - step / 2:g}" if step else f"above {lower:g} and below {upper:g}"
         raise ValueError(
-            f"row {row + 1}, column {name}: expected a value {where}; got {x[row]:g}; change its bounds, leave the row "
-            "out, or leave the column free"
+            f"column {name}: expected values {where}; got {value:g}, one of {count:,} outside; change its bounds, "
+            "leave the rows out, or leave the column free"
         )
 
 

@@ -113,7 +113,7 @@ class TableTransform:
         z = torch.empty(len(frame), len(self.varying), dtype=torch.float64)
         for start in range(0, len(frame), BLOCK):
             block = frame.iloc[start : start + BLOCK]
-            z[start : start + BLOCK] = self._standardised(block, generator, start)[0] @ self.white
+            z[start : start + BLOCK] = self._standardised(block, generator)[0] @ self.white
         return z
 
     @property
@@ -155,28 +155,22 @@ class TableTransform:
         """The part of log |dz/dx| that all rows share."""
         return torch.linalg.slogdet(self.white).logabsdet + sum(self.columns[i].log_cell for i in self.varying)
 
-    def _values(self, frame: pd.DataFrame, start: int = 0) -> Tensor:
+    def _values(self, frame: pd.DataFrame) -> Tensor:
         x = torch.from_numpy(frame.iloc[:, self.varying].to_numpy(np.float64, copy=True))
         for values, i in zip(x.T, self.varying, strict=True):
             column = self.columns[i]
             inside = (column.lower < values) & (values < column.upper)
             if not bool(inside.all()):
-                row = int((~inside).nonzero()[0])
                 raise ValueError(
-                    f"row {start + row + 1}, column {column.name}: expected a value inside the bounds of the run, "
+                    f"column {column.name}: expected values inside the bounds of the run, "
                     f"{column.lower + column.step / 2:g} to {column.upper - column.step / 2:g}; got "
-                    f"{float(values[row]):g}, where the density is 0; leave the row out"
+                    f"{float(values[~inside][0]):g}, where the density is 0; leave such rows out"
                 )
         return x
 
-    def _standardised(
-        self, frame: pd.DataFrame, generator: Generator | None = None, start: int = 0
-    ) -> tuple[Tensor, Tensor]:
-        """Return the standardised columns (n, d) of a table, dequantised with a generator, and their log-slopes.
-
-        start: the number of rows before these, for messages.
-        """
-        x = self._values(frame, start)
+    def _standardised(self, frame: pd.DataFrame, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return the standardised columns (n, d) of a table, dequantised with a generator, and their log-slopes."""
+        x = self._values(frame)
         if generator is not None:
             x = x + self._steps * (uniform(x.numel(), generator).reshape(x.shape) - 0.5)
         return self._map(x)
