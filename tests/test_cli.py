@@ -130,7 +130,7 @@ def test_evaluate_as_json_is_one_object_and_nothing_else(fitted):
     for name in ("precision", "recall", "density", "coverage", "classifier_auc"):
         assert set(found[name]["model"]) == {"value", "stderr"}
     verdict = found["verdict"]
-    assert (verdict["rows"], verdict["samples"], verdict["false_alarms"]) == (30, 120, 1e-3)
+    assert (verdict["rows"], verdict["samples"], verdict["false_alarms"]) == (100, 400, 1e-3)
     assert all(set(one) == {"kind", "sentence", "p_value", "effect"} for one in verdict["findings"])
     assert found["notes"] == []
 
@@ -142,7 +142,7 @@ def test_evaluate_prints_every_number_with_its_error(fitted, run_main):
         (line,) = [line for line in out.splitlines() if name in line]
         assert "+-" in line
     verdict = " ".join(line.strip() for line in out[out.index("verdict: ") :].splitlines())
-    assert "120 samples against 30 rows, family false-alarm rate 0.001" in verdict
+    assert "400 samples against 100 rows, family false-alarm rate 0.001" in verdict
 
 
 def test_evaluate_names_the_column_that_differs(table, fitted, tmp_path, run_main):

@@ -25,7 +25,7 @@ SUSPECT = 0.05
 CLEAR = 0.02
 """and taken where mixtures fit the transformed column better than the column itself by this many nats a row."""
 
-Bounds = dict[str, tuple[float, float]]
+Bounds = dict[str, tuple[int | float, int | float]]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,9 @@ class Column:
         return self.lower + (self.upper - self.lower) * u.sigmoid()
 
 
-def fit_column(name: str, values: np.ndarray, bounds: tuple[float, float] | None = None, bend: bool = True) -> Column:
+def fit_column(
+    name: str, values: np.ndarray, bounds: tuple[int | float, int | float] | None = None, bend: bool = True
+) -> Column:
     """Return the map of a column, of mean 0 and variance 1 with its cells, learned from its values (n,).
 
     bounds: an open interval for a continuous column; for one on a lattice the smallest and the largest value it can
@@ -154,7 +156,7 @@ def fit_column(name: str, values: np.ndarray, bounds: tuple[float, float] | None
     if (x == x[0]).all():
         return Column(name, dtype.str, origin=float(x[0]))
     step = lattice_step(values)
-    lower, upper = bounds or (-math.inf, math.inf)
+    lower, upper = map(float, bounds or (-math.inf, math.inf))
     origin = float(x.min()) if step else 0.0
     if step:
         lower, upper = lower - step / 2, upper + step / 2

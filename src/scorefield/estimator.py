@@ -49,7 +49,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):
 
     Attributes after `fit`: model_ (the ScoreModel), transform_ (columns and standardisation), config_ (the settings),
     score_ratio_ (the noise ratio at which the score is read), losses_ (training loss relative to the trivial model,
-    one number a report), n_iter_, notes_ (what `load` has to say of the folder, a list of sentences), n_features_in_,
+    one number a report), n_iter_ (the steps planned; training
+    may stop before), notes_ (what `load` has to say of the folder, a list of sentences), n_features_in_,
     feature_names_in_ (where fit got a data frame with names).
 
     Here `score(X)` is scikit-learn's: the mean log-likelihood. The score of this subject, the gradient of the
@@ -93,7 +94,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         self.losses_ = [report.train for report in learner.run() if report is not None]
         self.model_ = learner.result
         self.score_ratio_ = score_ratio(self.model_, torch.cat(learner.held_out)[:1000], seed)
-        self.n_iter_ = learner.trainer.step
+        self.n_iter_ = self.config_.steps
         self.frame_ = isinstance(X, pd.DataFrame)
         return self
 

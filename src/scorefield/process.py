@@ -332,7 +332,7 @@ def make(name: str, span: Sequence[float] = ()) -> Process:
     return PROCESSES[name](*span)
 
 
-def named(process: Process) -> tuple[str, tuple[float, ...]]:
+def named(process: object) -> tuple[str, tuple[float, ...]]:
     """Return the name and the range from which `make` makes a process. Raises ValueError where it is not registered."""
     for name, kind in PROCESSES.items():
         if type(process) is kind:
