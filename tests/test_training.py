@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from cases import f64, learned
@@ -264,3 +266,37 @@ def test_moments_are_numpys():
     torch.testing.assert_close(mean, x.mean(0))
     torch.testing.assert_close(covariance, torch.cov(x.T))
     assert (moments(x[:1])[1] == 0).all()
+
+
+def test_training_stops_after_ten_clearly_worse_reports_in_a_row_and_stays_stopped():
+    """Nine worse, one that is not, ten worse: the count starts anew, and a restored learner takes no further step."""
+    x = torch.randn(100, 2, generator=Generator().manual_seed(0))
+    learner = Learner(Config(steps=100, width=8, features=4), x, x)
+    wave = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(50)  # standard error 0.1
+    learner.lowest = torch.linspace(1, 2, 100, dtype=torch.float64)
+    worse, fine = learner.lowest + 0.31 + wave, learner.lowest + 0.29 + wave
+    for losses in [worse] * 9 + [fine] + [worse] * 10:
+        assert not learner.done
+        learner.count, learner._validate = 1, lambda _, losses=losses: losses
+        learner._report()
+    assert learner.done
+    again = Learner(Config(steps=100, width=8, features=4), x, x)
+    again.load_state(learner.state())
+    assert list(again.run()) == []
+
+
+def test_the_largest_distance_is_that_of_all_pairs():
+    x = torch.randn(3000, 2, generator=Generator().manual_seed(0))
+    assert fitting.largest_distance(x) == pytest.approx(float(torch.pdist(x.double()).max()), rel=1e-6)
+
+
+def test_columns_are_bent_where_the_whole_table_gains_and_only_there():
+    """Independent log-normal columns are; a skewed column, another and, up to 0.001, their sum are not."""
+    draw = np.random.Generator(np.random.PCG64(0))
+    skewed = np.exp(draw.normal(size=(600, 2)))
+    apart = pd.DataFrame({"a": skewed[:, 0], "b": skewed[:, 1]})
+    total = skewed[:, 0] + draw.normal(size=600)
+    together = pd.DataFrame({"a": skewed[:, 0], "n": total - skewed[:, 0] + 0.001 * draw.normal(size=600), "c": total})
+    bent = lambda frame: [column.is_bent for column in fitting.choose_transform(frame, None, 0).columns]
+    assert bent(apart) == [True, True]
+    assert bent(together) == [False] * 3
