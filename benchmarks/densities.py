@@ -1,9 +1,7 @@
 """How close a fit of 30 seconds comes to the truth, beside three well-known estimators on the same points and seconds.
 
 For each data set and seed: 50,000 points; `scorefield fit` with its budget and nothing else; log p - log q on 20,000
-fresh points, the same for all methods. scikit-learn's KernelDensity and GaussianMixture choose bandwidth and
-components by validation; zuko's neural spline flow trains for the same seconds. One thread; results go to
-benchmarks/results/.
+fresh points, the same for all methods (`peers`). One thread; results go to benchmarks/results/.
 
     python benchmarks/densities.py [--seeds 0 1 2 3 4] [--budget 30] [--names rings moons ...]
 """
@@ -14,16 +12,13 @@ import math
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import peers
 import torch
-import zuko
-from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import KernelDensity
 
 import scorefield
 from scorefield import toys
@@ -58,60 +53,22 @@ def ours(name: str, seed: int, folder: Path) -> Method:
     return log_density
 
 
-def kde(train: np.ndarray, validation: np.ndarray) -> Method:
-    """Kernel density, the bandwidth by validation on a grid of factor 1.25."""
-    fits = [KernelDensity(bandwidth=h, rtol=1e-4).fit(train) for h in 0.02 * 1.25 ** np.arange(15)]
-    best = max(fits, key=lambda fit: fit.score(validation[:1000]))
-    return best.score_samples
-
-
-def gmm(train: np.ndarray, validation: np.ndarray) -> Method:
-    """Gaussian mixture with full covariances, the number of components by validation."""
-    fits = [GaussianMixture(k, random_state=0).fit(train[:20_000]) for k in (8, 16, 32)]
-    best = max(fits, key=lambda fit: fit.score(validation))
-    return best.score_samples
-
-
-def nsf(train: np.ndarray, validation: np.ndarray, seconds: float, seed: int) -> Method:
-    """Neural spline flow (Durkan et al., 2019) as zuko builds it, Adam with cosine decay for the same seconds."""
-    torch.manual_seed(seed)
-    mean, std = train.mean(0), train.std(0)
-    x = torch.from_numpy((train - mean) / std).float()
-    flow = zuko.flows.NSF(2, transforms=3, hidden_features=(64, 64))
-    optimizer = torch.optim.Adam(flow.parameters(), lr=2e-3)
-    began = time.perf_counter()
-    while (elapsed := time.perf_counter() - began) < seconds:
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * (1 + math.cos(math.pi * elapsed / seconds))
-        loss = -flow().log_prob(x[torch.randint(len(x), (512,))]).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    @torch.no_grad()
-    def log_density(points: np.ndarray) -> np.ndarray:
-        z = torch.from_numpy((points - mean) / std).float()
-        return flow().log_prob(z).numpy() - np.log(std).sum()
-
-    return log_density
-
-
 def measure(name: str, seed: int, seconds: float, folder: Path) -> dict:
     """Return the mean of log p - log q and its standard error for each method, on the same fresh points."""
     frame = toys.load(name, 50_000, seed).to_numpy(copy=True)
     x = toys.load(name, FRESH, 1000 + seed).to_numpy(copy=True)
     truth = toys.TOYS[name].density.log_prob(torch.from_numpy(x)).numpy()
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(frame))
-    train, validation = frame[order[5000:]], frame[order[:5000]]
+    mean, std = frame.mean(0), frame.std(0)
+    train, points = (frame - mean) / std, (x - mean) / std
     methods = {
-        "scorefield": lambda: ours(name, seed, folder),
-        "KDE": lambda: kde(train, validation),
-        "GMM": lambda: gmm(train, validation),
-        "NSF": lambda: nsf(train, validation, seconds, seed),
+        "scorefield": lambda: ours(name, seed, folder)(x),
+        "KDE": lambda: peers.kde(train)(points) - np.log(std).sum(),
+        "GMM": lambda: peers.gmm(train)(points) - np.log(std).sum(),
+        "NSF": lambda: peers.nsf(train, seconds, seed)(points) - np.log(std).sum(),
     }
     row: dict = {"name": name, "seed": seed}
-    for method, fit in methods.items():
-        gap = truth - np.asarray(fit()(x))
+    for method, log_density in methods.items():
+        gap = truth - log_density()
         row[method] = {"gap": gap.mean(), "stderr": gap.std() / math.sqrt(FRESH)}
         print(name, seed, method, {k: round(float(v), 4) for k, v in row[method].items()}, flush=True)
     return row
