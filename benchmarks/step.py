@@ -46,7 +46,7 @@ def ours(data: Tensor, net: nn.Module | None = None) -> Iterator[object]:
     model = config.model(data.mean(0), torch.cov(data.T))
     if net is not None:
         model = ScoreModel(net, model.process, model.mean, model.covariance)
-    loss = config.loss(model, averaged_targets=True)
+    loss = config.loss(model)
     rows, noise = batches(data, config.batch_size, config.generator("rows")), config.generator("noise")
     return Trainer(model, STEPS, config.learning_rate).run(lambda: loss(next(rows), noise).mean())
 

@@ -18,7 +18,7 @@ LAYERS = [
     {"process", "densities", "data", "transforms", "nets"},
     {"sde", "prediction", "divergence", "times", "toys", "metrics"},
     {"model", "base", "diagnostics", "fidelity"},
-    {"objectives", "samplers", "likelihood", "causes"},
+    {"objectives", "samplers", "langevin", "likelihood", "causes"},
     {"config", "training", "verdict"},
     {"fitting", "plots"},
     {"runs"},

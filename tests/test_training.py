@@ -13,7 +13,7 @@ from scorefield import fitting
 from scorefield.base import Base
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
-from scorefield.fitting import Learner, data_score, moments, score_ratio, steps_within
+from scorefield.fitting import Learner, Problem, data_score, moments, score_ratio, steps_within
 from scorefield.model import ExactDenoiser
 from scorefield.process import VP
 from scorefield.training import AVERAGE, WARM_UP, Trainer, batches, trivial_model
@@ -123,7 +123,7 @@ def test_it_learns_the_score_of_a_mixture(process, monkeypatch):
     monkeypatch.setattr(
         fitting.base, "choose", lambda rows, seed, white: Base("one Gaussian", (), 0.0, {"one Gaussian": 0.0})
     )
-    learner = Learner(config, x[:5000], x[5000:])
+    learner = Learner(config, Problem(x[:5000], x[5000:]))
     *_, last = (report for report in learner.run() if report is not None)
     oracle = ExactDenoiser(mixture_of(x), learner.model.process)
     floor = exact_loss(config, learner, oracle)
@@ -157,7 +157,7 @@ def exact_loss(config: Config, learner: Learner, oracle: ExactDenoiser) -> float
 def test_a_report_is_kept_unless_it_is_clearly_worse_than_the_lowest():
     """Kept while mean(loss - lowest) <= its standard error over the rows; the lowest moves only down."""
     x = torch.randn(100, 2, generator=Generator().manual_seed(0))
-    learner = Learner(Config(steps=1, width=8, features=4), x, x)
+    learner = Learner(Config(steps=1, width=8, features=4), Problem(x, x))
     base = torch.linspace(1, 2, 100, dtype=torch.float64)
     wave = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(50)  # std 1, standard error 0.1
     learner.lowest = base
@@ -172,7 +172,7 @@ def test_a_report_is_kept_unless_it_is_clearly_worse_than_the_lowest():
 def test_with_few_rows_a_report_is_kept_only_if_it_clearly_beats_the_base():
     """Cross-validated: the smallest yet, and below the base by more than the standard error of the difference."""
     x = torch.randn(100, 2, generator=Generator().manual_seed(0))
-    learner = Learner(Config(steps=1, width=8, features=4, members=2), x[:90], x[90:])
+    learner = Learner(Config(steps=1, width=8, features=4, members=2), Problem(x[:90], x[90:]))
     base = torch.linspace(1, 2, 100, dtype=torch.float64)
     wave = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(50)
     learner.start = learner.lowest = base
@@ -188,7 +188,7 @@ def test_members_are_validated_on_rows_they_and_their_base_have_not_seen():
     x = GaussianMixture.isotropic(f64(1.0, 1.0), f64([-1.0, 0.0], [1.0, 0.5]), 0.1).sample(
         300, Generator().manual_seed(0)
     )
-    learner = Learner(Config(steps=1, width=8, features=4, members=5), x[:270], x[270:])
+    learner = Learner(Config(steps=1, width=8, features=4, members=5), Problem(x[:270], x[270:]))
     assert torch.equal(torch.cat(learner.held_out).sort(0).values, x.float().sort(0).values)
     for held_out, data, base in zip(learner.held_out, learner.data, learner.bases, strict=True):
         assert len(held_out) == 60
@@ -215,7 +215,7 @@ def test_the_score_of_an_untrained_model_is_that_of_its_base():
 def test_memorising_rows_does_not_win():
     """Trained long on 60 rows the end is clearly worse on held-out rows, so earlier weights are the model."""
     x = torch.randn(1060, 2, generator=Generator().manual_seed(0))
-    learner = Learner(Config(steps=600, width=64), x[:60], x[60:])
+    learner = Learner(Config(steps=600, width=64), Problem(x[:60], x[60:]))
     reports = [report for report in learner.run() if report is not None]
     kept = [report for report in reports if report.kept]
     assert not reports[-1].kept
@@ -253,10 +253,10 @@ def test_data_score_is_the_score_of_the_smoothed_data():
 
 def test_a_budget_is_turned_into_steps_and_leaves_no_trace():
     config, x = Config(steps=1, width=16, features=8), torch.randn(300, 2, generator=Generator().manual_seed(0))
-    few, many = (steps_within(config, x, x[:50], seconds) for seconds in (0.5, 2.0))
+    few, many = (steps_within(config, Problem(x, x[:50]), seconds) for seconds in (0.5, 2.0))
     assert 1 <= few < many
-    before = Learner(config, x, x[:50]).state()
-    after = Learner(config, x, x[:50]).state()
+    before = Learner(config, Problem(x, x[:50])).state()
+    after = Learner(config, Problem(x, x[:50])).state()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -271,7 +271,7 @@ def test_moments_are_numpys():
 def test_training_stops_after_ten_clearly_worse_reports_in_a_row_and_stays_stopped():
     """Nine worse, one that is not, ten worse: the count starts anew, and a restored learner takes no further step."""
     x = torch.randn(100, 2, generator=Generator().manual_seed(0))
-    learner = Learner(Config(steps=100, width=8, features=4), x, x)
+    learner = Learner(Config(steps=100, width=8, features=4), Problem(x, x))
     wave = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(50)  # standard error 0.1
     learner.lowest = torch.linspace(1, 2, 100, dtype=torch.float64)
     worse, fine = learner.lowest + 0.31 + wave, learner.lowest + 0.29 + wave
@@ -280,7 +280,7 @@ def test_training_stops_after_ten_clearly_worse_reports_in_a_row_and_stays_stopp
         learner.count, learner._validate = 1, lambda _, losses=losses: losses
         learner._report()
     assert learner.done
-    again = Learner(Config(steps=100, width=8, features=4), x, x)
+    again = Learner(Config(steps=100, width=8, features=4), Problem(x, x))
     again.load_state(learner.state())
     assert list(again.run()) == []
 

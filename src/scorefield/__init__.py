@@ -15,13 +15,23 @@ _HOME = {
     "scorefield.densities": ["GaussianMixture"],
     "scorefield.prediction": ["PREDICTIONS"],
     "scorefield.model": ["Denoiser", "ExactDenoiser", "ScoreModel"],
-    "scorefield.divergence": ["value_and_divergence"],
-    "scorefield.objectives": ["OBJECTIVES", "WEIGHTS", "denoising"],
+    "scorefield.divergence": ["derivatives", "value_and_divergence"],
+    "scorefield.objectives": [
+        "OBJECTIVES",
+        "WEIGHTS",
+        "denoising",
+        "denoising_energy",
+        "explicit",
+        "implicit",
+        "second_order",
+        "sliced",
+        "sliced_energy",
+    ],
     "scorefield.samplers": ["SAMPLERS", "ddim", "euler_maruyama", "heun", "sample", "walk"],
     "scorefield.likelihood": ["LogProb", "log_prob"],
     "scorefield.training": ["Progress", "Trainer", "batches"],
 }
-_MODULES = ["data", "nets", "metrics", "plots", "times", "toys", "transforms"]
+_MODULES = ["data", "langevin", "nets", "metrics", "plots", "times", "toys", "transforms"]
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [*_WHERE, *_MODULES, "__version__"]

@@ -45,7 +45,12 @@ class Fit(Common):
     process: str = "vp"
     """noising process: vp, subvp, ve, edm, cosine or straight"""
     objective: str = "denoising"
-    """score-matching objective: denoising"""
+    """score-matching objective: denoising, likelihood, second-order, explicit, parzen, implicit, hutchinson,
+    finite-difference, curvature, sliced, fd-sliced, energy-sliced or energy-denoising"""
+    network: str = "mlp"
+    """mlp, or energy: a scalar whose gradient is the score, so that the unnormalised log-density is known"""
+    level: float = 0.0
+    """learn one noise level only, in standard deviations of the columns (0: all levels, which logprob needs)"""
     predicts: str = "v"
     """what the network predicts: v, noise, clean, score or velocity"""
     columns: str | None = None

@@ -20,6 +20,7 @@ from scorefield.config import Config
 from scorefield.estimator import ScoreDensity, load
 from scorefield.process import span_for
 from scorefield.tensors import spawn
+from scorefield.transforms import TableTransform
 
 DEFAULT_BUDGET = "30s"
 
@@ -47,9 +48,9 @@ def fit(options: cli.Fit) -> None:
     for note in notes:
         say(f"note      {note}")
     run = _existing(options, request, digest) or _new_run(options, request, digest, parts, say)
-    train, validation = _model_units(run, parts)
+    problem = _problem(run.config, run.transform, request, parts, options.device)
     resumed = lambda step, notes: say(f"resume    from step {step:,} of {run.config.steps:,}", *notes)
-    learner = fitting.Learner(run.config, train, validation, options.device, run.transform.white)
+    learner = fitting.Learner(run.config, problem)
     say(f"base      {learner.base.name}: {learner.base_reason}")
     _follow(runs.train(run, learner, resumed), run.config.steps, options.quiet)
     kept = [report for report in runs.read_metrics(run.folder) if report.kept]
@@ -192,6 +193,8 @@ def _request(options: cli.Fit) -> dict[str, object]:
         "rows",
         "positive",
         "bounds",
+        "network",
+        "level",
     )
     if options.budget is not None and options.steps is not None:
         raise ValueError("expected --budget or --steps; got both; leave one out")
@@ -271,10 +274,13 @@ def _new_run(
     """Choose the settings of a new run, say what they are and why, and write its folder."""
     rows = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
     frame = pd.concat(parts[:2], ignore_index=True)
-    transform = fitting.choose_transform(frame, _bounds(options), options.seed)
-    run = runs.Run(options.out, "", request, {}, Config(steps=1, seed=options.seed), transform)
-    units = _model_units(run, parts)
-    span, range_reason = span_for(options.process, fitting.largest_distance(units[0]))
+    if options.objective == "explicit":
+        transform = TableTransform.fit(frame, _bounds(options), bend=False)
+    else:
+        transform = fitting.choose_transform(frame, _bounds(options), options.seed)
+    choices = Config(steps=1, seed=options.seed, objective=options.objective, network=options.network)
+    problem = _problem(choices, transform, request, parts, options.device)
+    span, range_reason = span_for(options.process, fitting.largest_distance(problem.train))
     config = Config(
         steps=1 if options.steps is None else options.steps,
         seed=options.seed,
@@ -282,6 +288,8 @@ def _new_run(
         span=span,
         predicts=options.predicts,
         objective=options.objective,
+        network=options.network,
+        level=options.level,
         members=fitting.members_for(rows["train"] + rows["validation"]),
     )
     runs.prepare_folder(options.out)
@@ -294,14 +302,14 @@ def _new_run(
     reason = "as asked"
     if options.steps is None:
         budget = str(request["budget"])
-        steps = fitting.steps_within(config, *units, seconds(budget), options.device, transform.white)
+        steps = fitting.steps_within(config, problem, seconds(budget))
         config, reason = dataclasses.replace(config, steps=steps), f"what fits into {budget} here"
     for column in transform.columns:
         if text := column.describe():
             say(f"column    {column.name}: {text}")
     if hints := suggestions(transform.columns, frame):
         say(f"hint      {hints} would keep samples where the values of these columns are")
-    say(f"model     {config.process} process, the network predicts {config.predicts!r}")
+    say(f"model     {config.process} process, the network predicts {config.predicts!r}, learned by {config.objective}")
     say(f"range     {range_reason}")
     if config.members > 1:
         say(f"ensemble  {config.members} networks, each learns without its own part of the rows: they are few")
@@ -310,10 +318,17 @@ def _new_run(
     return runs.create(options.out, request, {"digest": digest, **rows}, config, transform, test)
 
 
-def _model_units(run: runs.Run, parts: list[pd.DataFrame]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the training and the validation rows in model units, integers dequantised."""
-    generator = run.config.generator("dequantise")
-    return run.transform.forward(parts[0], generator), run.transform.forward(parts[1], generator)
+def _problem(
+    config: Config, transform: TableTransform, request: dict, parts: list[pd.DataFrame], device: str
+) -> fitting.Problem:
+    """Return the training and the validation rows in model units, integers dequantised, and the truth to learn."""
+    generator = config.generator("dequantise")
+    train, validation = (transform.forward(part, generator) for part in parts[:2])
+    truth = None
+    if config.objective == "explicit":
+        toy = toys.TOYS.get(request["data"])
+        truth = fitting.in_model_units(None if toy is None else toy.density, transform, parts[0])
+    return fitting.Problem(train, validation, transform.white, truth=truth, device=device)
 
 
 def _follow(reports: Iterator[fitting.Report | None], steps: int, quiet: bool) -> None:

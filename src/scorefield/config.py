@@ -5,12 +5,13 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+import torch
 from torch import Generator, Tensor
 
 from scorefield import objectives, times
 from scorefield.densities import GaussianMixture
 from scorefield.model import Denoiser, ScoreModel
-from scorefield.nets import MLP, Ensemble
+from scorefield.nets import NETS, Ensemble
 from scorefield.prediction import PREDICTIONS
 from scorefield.process import PROCESSES, Process, make
 from scorefield.tensors import spawn
@@ -23,7 +24,8 @@ LINEAR = "linear"
 class Config:
     """Everything that decides a run beside its data and the number of threads.
 
-    span: the range of the process (see `process.make`). The process "linear" is a LinearSDE, whose table lies beside
+    span: the range of the process (see `process.make`). level: the one noise ratio that is trained, 0 for all.
+    The process "linear" is a LinearSDE, whose table lies beside
     the weights.
     Raises ValueError for a name that does not exist or a number outside its range.
     """
@@ -34,6 +36,8 @@ class Config:
     span: tuple[float, ...] = ()
     predicts: str = "v"
     objective: str = "denoising"
+    network: str = "mlp"
+    level: float = 0.0
     batch_size: int = 256
     learning_rate: float = 4e-3
     width: int = 128
@@ -49,12 +53,16 @@ class Config:
             make(self.process, self.span)
         _require_one_of("predicts", self.predicts, PREDICTIONS)
         _require_one_of("objective", self.objective, objectives.OBJECTIVES)
+        _require_one_of("network", self.network, NETS)
+        if objectives.OBJECTIVES[self.objective].energy and self.network != "energy":
+            raise ValueError(f"the objective {self.objective!r} takes differences of an energy: add --network energy")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             whole, least = field.type is int, 0 if field.name == "seed" else 1
             if whole and not (isinstance(value, int) and least <= value < 2**63):
                 raise ValueError(f"{field.name} must be a whole number from {least}; got {value!r}")
-            if field.type is float and not (isinstance(value, float) and 0 < value < math.inf):
+            zero = field.name == "level" and value == 0
+            if field.type is float and not zero and not (isinstance(value, float) and 0 < value < math.inf):
                 raise ValueError(f"{field.name} must be a positive number; got {value!r}")
 
     @classmethod
@@ -80,22 +88,29 @@ class Config:
             raise ValueError("the process 'linear' is made from functions, in Python: ScoreDensity(LinearSDE(f, g))")
         process = process or make(self.process, self.span)
         generator = self.generator("init")
-        nets = [MLP(len(mean), self.width, self.depth, self.features, generator=generator) for _ in range(self.members)]
+        make_net = lambda: NETS[self.network](len(mean), self.width, self.depth, self.features, generator=generator)
+        nets = [make_net() for _ in range(self.members)]
         return ScoreModel(Ensemble(nets), process, mean, covariance, self.predicts, base=base)
 
-    def loss(self, model: Denoiser, *, averaged_targets: bool = False) -> Callable[[Tensor, Generator], Tensor]:
-        """Return the loss (x, generator) -> the objective of each row of x, at times drawn from the law of t.
+    def law(self, process: Process) -> times.Law:
+        """Return the law of the training times: one level, the objective's own, or log-normal ratios."""
+        if self.level:
+            return times.level(float(process.time(torch.tensor(self.level, dtype=torch.float64))))
+        own = objectives.OBJECTIVES[self.objective].law
+        return own(process) if own else times.lognormal(process, self.noise_median, self.noise_spread)
 
-        averaged_targets: what training follows; the batch itself serves as references, for less variance.
+    def loss(self, model: Denoiser, truth: GaussianMixture | None = None) -> Callable[[Tensor, Generator], Tensor]:
+        """Return what training follows: (x, generator) -> the objective of each row of x, at times drawn from the law.
+
+        The batch itself serves as references, for less variance. truth: see `objectives.Task`.
         """
-        law = times.lognormal(model.process, self.noise_median, self.noise_spread)
-        objective = objectives.OBJECTIVES[self.objective]
+        law, row = self.law(model.process), objectives.OBJECTIVES[self.objective]
+        return lambda x, generator: row.loss(model, x, law(len(x), generator), objectives.Task(x, truth), generator)
 
-        def loss(x: Tensor, generator: Generator) -> Tensor:
-            references = x if averaged_targets else None
-            return objective(model, x, law(len(x), generator), references=references, generator=generator)
-
-        return loss
+    def validation_loss(self, model: Denoiser) -> Callable[[Tensor, Generator], Tensor]:
+        """Return what decides: the denoising loss on single draws of noise, the same for every objective."""
+        law = self.law(model.process)
+        return lambda x, generator: objectives.denoising(model, x, law(len(x), generator), generator=generator)
 
 
 def _require_one_of(option: str, value: str, choices: Collection[str]) -> None:

@@ -125,11 +125,17 @@ class GaussianMixture:
         eye = torch.eye(self.dim, dtype=self.means.dtype, device=self.means.device)
         return GaussianMixture(self.weights, a * self.means, a**2 * self.covariances + s**2 * eye)
 
-    def log_prob(self, x: Samples) -> PerSample:
-        """Return log p(x) in nats, for x (n, d). Raises ValueError where a covariance is singular."""
-        self._check_density(x)
-        one, zero = x.new_ones(()), x.new_zeros(())
-        return torch.cat([self._joint(part, one, zero)[0].logsumexp(1) for part in self._parts(x)])
+    def log_prob(self, x: Samples, a: Times | None = None, s: Times | None = None) -> PerSample:
+        """Return log p(x) in nats, for x (n, d), or with a and s the log-density of a X + s Z, Z standard normal.
+
+        Raises ValueError where a covariance is singular and no noise is added.
+        """
+        if a is None or s is None:
+            self._check_density(x)
+            a, s = x.new_ones(()), x.new_zeros(())
+        rows = [t if t.ndim else t.expand(len(x)) for t in (a.to(x), s.to(x))]
+        parts = zip(*map(self._parts, (x, *rows)), strict=True)
+        return torch.cat([self._joint(*part)[0].logsumexp(1) for part in parts])
 
     def score(self, x: Samples) -> Samples:
         """Return grad log p(x), for x (n, d). Raises ValueError where a covariance is singular."""

@@ -16,15 +16,34 @@ def along(field: Field, x: Samples, v: Samples, step: float | None = None) -> tu
     forward mode. Otherwise central differences,
     (field(x + step v) + field(x - step v)) / 2 and v . (field(x + step v) - field(x - step v)) / (2 step),
     both with an error of order step^2 (Pang et al., 2020).
-    Raises ValueError for a step that is not positive.
+    Raises ValueError for a step that is not positive, or too small for the type of x: rounding would be a per cent of
+    the derivative or more.
     """
     if step is None:
         value, pull = torch.func.vjp(field, x)[:2]
         return value, dot(v, pull(v)[0])
     if not step > 0:
         raise ValueError(f"a finite-difference step must be positive; got {step}")
+    eps, size = torch.finfo(x.dtype).eps, max(1.0, float(x.detach().abs().max()) if x.numel() else 1.0)
+    if step < 100 * eps * size:
+        raise ValueError(
+            f"a finite-difference step of {step:g} is lost in the rounding of {str(x.dtype)[6:]} numbers of size "
+            f"{size:.3g}; use about {eps ** (1 / 3) * size:.1g}, or float64"
+        )
     plus, minus = field(x + step * v), field(x - step * v)
     return (plus + minus) / 2, dot(v, plus - minus) / (2 * step)
+
+
+def derivatives(field: Field, x: Samples, directions: Tensor, step: float | None = None) -> tuple[Samples, Tensor]:
+    """Return the field at x and v . D field v for each direction v, shape (m, n), of directions (m, n, *event).
+
+    step as in `along`; with a step the value is the mean of those of the directions.
+    """
+    if step is None:
+        values, terms = torch.func.vmap(lambda v: along(field, x, v))(directions)
+        return values[0], terms  # they are all the same; out_dims=None would forbid a vmap around this one
+    pairs = [along(field, x, v, step) for v in directions]
+    return torch.stack([value for value, _ in pairs]).mean(0), torch.stack([term for _, term in pairs])
 
 
 def value_and_divergence(
@@ -36,18 +55,11 @@ def value_and_divergence(
     random signs (Hutchinson, 1989): v . D field v for each, shape (m, n); each is unbiased where E v v' = I.
     step as in `along`.
     """
-    directions = _axes(x) if probes is None else probes
-    if step is None:
-        values, terms = torch.func.vmap(lambda v: along(field, x, v))(directions)
-        values = values[0]  # they are all the same; out_dims=None would forbid a vmap around this one
-    else:
-        pairs = [along(field, x, v, step) for v in directions]
-        values = torch.stack([value for value, _ in pairs]).mean(0)
-        terms = torch.stack([term for _, term in pairs])
-    return values, terms.sum(0) if probes is None else terms
+    value, terms = derivatives(field, x, axes(x) if probes is None else probes, step)
+    return value, terms.sum(0) if probes is None else terms
 
 
-def _axes(x: Tensor) -> Tensor:
+def axes(x: Tensor) -> Tensor:
     """Return the unit vectors of the event space, one after another, each repeated for every row: (d, n, *event)."""
     d = math.prod(x.shape[1:])
     eye = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])

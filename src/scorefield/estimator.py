@@ -17,6 +17,7 @@ from scorefield.config import LINEAR, Config
 from scorefield.data import split
 from scorefield.fitting import (
     Learner,
+    Problem,
     choose_transform,
     data_score,
     largest_distance,
@@ -88,9 +89,9 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         rows, held_out, others = split(len(z), seed)
         train, validation = z[[*rows, *others]], z[held_out]
         process = self.process if isinstance(self.process, LinearSDE) else None
-        about: Any = {"white": self.transform_.white, "process": process}
-        self.config_ = self._config(train, validation, seed, about)
-        learner = Learner(self.config_, train, validation, **about)
+        problem = Problem(train, validation, self.transform_.white, process)
+        self.config_ = self._config(problem, seed)
+        learner = Learner(self.config_, problem)
         self.losses_ = [report.train for report in learner.run() if report is not None]
         self.model_ = learner.result
         self.score_ratio_ = score_ratio(self.model_, torch.cat(learner.held_out)[:1000], seed)
@@ -173,15 +174,16 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         run = runs.create(Path(folder), request, {"source": "python"}, self.config_, self.transform_, None)
         runs.save_final(run, self.model_, self.score_ratio_)
 
-    def _config(self, train: torch.Tensor, validation: torch.Tensor, seed: int, about: dict[str, Any]) -> Config:
+    def _config(self, problem: Problem, seed: int) -> Config:
+        train = problem.train
         choices: dict = {"predicts": self.predicts, "objective": self.objective, "seed": seed}
         choices["process"], choices["span"] = self._named_process(train)
-        choices["members"] = members_for(len(train) + len(validation))
+        choices["members"] = members_for(len(train) + len(problem.validation))
         if self.time_budget is not None:
             if not self.time_budget > 0:
                 raise ValueError(f"time_budget must be a positive number of seconds; got {self.time_budget!r}")
             trial = Config(steps=1, **choices)
-            return Config(steps=steps_within(trial, train, validation, self.time_budget, **about), **choices)
+            return Config(steps=steps_within(trial, problem, self.time_budget), **choices)
         steps = automatic_steps(*train.shape) if self.max_iter == "auto" else self.max_iter
         if not isinstance(steps, numbers.Integral) or steps < 1:
             raise ValueError(f"max_iter must be 'auto' or a whole number of at least 1; got {self.max_iter!r}")

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from scorefield import base
 from scorefield.columns import Bounds
 from scorefield.config import Config
+from scorefield.densities import GaussianMixture
 from scorefield.divergence import value_and_divergence
 from scorefield.likelihood import EXACT_UP_TO, PROBES
 from scorefield.model import Denoiser, ScoreModel
@@ -56,6 +58,22 @@ class Report:
     kept: bool
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What is to be learned: rows in model units, and where.
+
+    white: the W that whitened the rows; process: that of the run where its name does not tell; truth: the density of
+    the rows where it is known and the objective is 'explicit'.
+    """
+
+    train: Tensor
+    validation: Tensor
+    white: Tensor | None = None
+    process: Process | None = None
+    truth: GaussianMixture | None = None
+    device: str = "cpu"
+
+
 def members_for(rows: int) -> int:
     """Return how many networks to average for so many rows: MEMBERS from 10 up to FEW_ROWS rows, else one."""
     return MEMBERS if 10 <= rows < FEW_ROWS else 1
@@ -64,24 +82,16 @@ def members_for(rows: int) -> int:
 class Learner:
     """A model that learns rows in model units, and everything that decides how it goes on.
 
-    Its base is the density in closed form that the rows choose; white is the W that whitened them, process that of the
-    run where its name does not tell. One network trains on `train` and is validated on `validation`. Several share
-    both: each is validated on its own part of all rows and trained, on the base of the others, with the others; the
-    model is their mean on the base of all rows.
+    Its base is the density in closed form that the rows choose. One network trains on `train` and is validated on
+    `validation`. Several share both: each is validated on its own part of all rows and trained, on the base of the
+    others, with the others; the model is their mean on the base of all rows.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        train: Tensor,
-        validation: Tensor,
-        device: str = "cpu",
-        white: Tensor | None = None,
-        process: Process | None = None,
-    ) -> None:
+    def __init__(self, config: Config, problem: Problem) -> None:
         self.config, k = config, config.members
+        train, validation, device = problem.train, problem.validation, problem.device
         pool = torch.cat([train, validation]).float() if k > 1 else train.float()
-        self.base = base.choose(pool, config.seed, white)
+        self.base = base.choose(pool, config.seed, problem.white)
         if k > 1:
             parts = [pool[i::k] for i in range(k)]
             others = [torch.cat(parts[:i] + parts[i + 1 :]) for i in range(k)]
@@ -89,7 +99,8 @@ class Learner:
             parts, others = [(validation if len(validation) else train).float()[:VALIDATION_ROWS]], [pool]
         self.bases = [self.base.fit(rows) for rows in others]
         self.held_out, self.data = [rows.to(device) for rows in parts], [rows.to(device) for rows in others]
-        self.model = config.model(*moments(pool), self.base.fit(pool), process).to(device)
+        self.model = config.model(*moments(pool), self.base.fit(pool), problem.process).to(device)
+        self.truth = _truth(config, problem.truth, pool)
         self.trainer = Trainer(self.model, config.steps, config.learning_rate)
         self.rows, self.noise = config.generator("rows"), config.generator("noise")
         self.sum, self.count, self.worse = 0.0, 0, 0
@@ -134,7 +145,7 @@ class Learner:
 
     def run(self) -> Iterator[Report | None]:
         """Train to the end; after each step yield a report, or None between reports."""
-        losses = [self.config.loss(view, averaged_targets=True) for view in self._views(self.model)]
+        losses = [self.config.loss(view, self.truth) for view in self._views(self.model)]
         rows = [batches(data, self.config.batch_size, self.rows) for data in self.data]
         every = max(1, self.config.steps // REPORTS)
 
@@ -191,7 +202,7 @@ class Learner:
         repeats = max(1, REPEATED_ROWS // sum(map(len, self.held_out)))
         generator, losses = self.config.generator("validation"), []
         for view, rows in zip(views, self.held_out, strict=True):
-            found = self.config.loss(view)(rows.repeat(repeats, 1), generator).double()
+            found = self.config.validation_loss(view)(rows.repeat(repeats, 1), generator).double()
             losses.append(found.reshape(repeats, len(rows)).mean(0))
         return torch.cat(losses)
 
@@ -208,27 +219,27 @@ def _copy(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
+def _truth(config: Config, truth: GaussianMixture | None, rows: Tensor) -> GaussianMixture | None:
+    """Return the density whose score an objective learns: a given one, or with 'parzen' a kernel density of rows."""
+    if config.objective != "parzen":
+        return truth
+    n, d = rows.shape
+    return GaussianMixture.kde(rows[: base.CHOICE_ROWS], (4 / ((d + 2) * n)) ** (1 / (d + 4)))  # Silverman, 1986
+
+
 def moments(x: Samples) -> tuple[Tensor, Tensor]:
     """Return the mean (d,) and the covariance (d, d) of rows; one row has no covariance and gets zero."""
     centred = x.double() - x.double().mean(0)
     return x.double().mean(0).to(x), (centred.mT @ centred / max(1, len(x) - 1)).to(x)
 
 
-def steps_within(
-    config: Config,
-    train: Tensor,
-    validation: Tensor,
-    seconds: float,
-    device: str = "cpu",
-    white: Tensor | None = None,
-    process: Process | None = None,
-) -> int:
+def steps_within(config: Config, problem: Problem, seconds: float) -> int:
     """Return how many steps fit into a budget of wall seconds, validation and this timing included, the base not.
 
-    A throw-away copy of model and generators trains for a twentieth of the budget, and at least 10 steps. Its first step
-    is not counted: in it PyTorch loads, once in a process, what would be a second or more of a short budget.
+    A throw-away copy of model and generators trains for a twentieth of the budget, and at least 10 steps. Its first
+    step is not counted: in it PyTorch loads, once in a process, what takes a second or more.
     """
-    trial = Learner(replace(config, steps=2**62), train, validation, device, white, process)
+    trial = Learner(replace(config, steps=2**62), problem)
     steps = trial.run()
     next(steps)
     began = time.perf_counter()
@@ -265,6 +276,27 @@ def choose_transform(frame: pd.DataFrame, bounds: Bounds | None, seed: int) -> T
         return base.held_out_score(z, seed, transform.white) + float(transform.log_jacobian(part).mean())
 
     return max((TableTransform.fit(frame, bounds, bend=False), bent), key=score)
+
+
+def in_model_units(density: object, transform: TableTransform, frame: pd.DataFrame) -> GaussianMixture:
+    """Return a density of a table's rows as one in model units, for a transform that is affine on the rows of frame.
+
+    Raises ValueError for a density that is no GaussianMixture and for a transform that bends.
+    """
+    if not isinstance(density, GaussianMixture):
+        raise ValueError(
+            "the objective 'explicit' needs data whose score is known, one of the built-in Gaussian mixtures; "
+            "'parzen' learns the score of a kernel density estimate of any data"
+        )
+    d = density.dim
+    corners = pd.DataFrame(np.vstack([np.zeros(d), np.eye(d)]), columns=frame.columns)
+    shift, *rows = transform.forward(corners).double()
+    matrix = torch.stack(rows) - shift
+    x = torch.from_numpy(frame.iloc[:100].to_numpy(dtype=float))
+    if not torch.allclose(x @ matrix + shift, transform.forward(frame.iloc[:100]).double(), atol=1e-6):
+        raise ValueError("the objective 'explicit' needs columns that are only shifted and scaled; leave out --bounds")
+    means, covariances = density.means.double(), density.covariances.double()
+    return GaussianMixture(density.weights.double(), means @ matrix + shift, matrix.mT @ covariances @ matrix)
 
 
 def largest_distance(x: Rows) -> float:

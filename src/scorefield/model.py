@@ -9,8 +9,8 @@ from scorefield import prediction
 from scorefield.densities import GaussianMixture
 from scorefield.divergence import value_and_divergence
 from scorefield.process import Process
-from scorefield.tensors import match
-from scorefield.types import Field, Samples, Times
+from scorefield.tensors import dot, match
+from scorefield.types import Field, PerSample, Samples, Times
 
 
 class Denoiser(nn.Module, abc.ABC):
@@ -113,6 +113,31 @@ class ScoreModel(Denoiser):
         network = lambda y: match(gain, y) * self._correction(y, t)
         correction, divergence = value_and_divergence(network, x, probes)
         return base.posterior(x, *kernel)[1] + correction, base.noise_divergence(x, *kernel) + divergence
+
+    @property
+    def has_potential(self) -> bool:
+        """Whether the network is the gradient of a number, so that the score is that of a log-density."""
+        nets = getattr(self.net, "members", [self.net])
+        return all(hasattr(net, "potential") for net in nets)
+
+    def log_potential(self, x: Samples, t: Times) -> PerSample:
+        """Return log p_t(x) up to a constant of each t, whose gradient is the score, for networks with a potential.
+
+        With n = sqrt(a^2 d^2 + s^2), D = a q - s p and y = grad P at z = x/n, the score (p x - a y) / (s D) is the
+        gradient of (p |x|^2 / 2 - a n P) / (s D); with a base the first part is its log-density.
+        Raises ValueError for other networks.
+        """
+        if not self.has_potential:
+            raise ValueError("this network is not the gradient of an energy; train one with --network energy")
+        t = t.double()
+        a, s = self._kernel(t)
+        p, q = self.coefficients(t)
+        n, determinant = torch.hypot(a * self.data_std, s), a * q - s * p
+        potential = self.net.potential(x / match(n, x), (s / a).log().to(x).expand(len(x)))  # type: ignore[operator]
+        correction = (a * n / (s * determinant)).to(x) * potential
+        if self.base is None:
+            return (p / (2 * s * determinant)).to(x) * dot(x, x) - correction
+        return self._base_like(x).log_prob(x, a, s) - correction
 
     def _correction(self, x: Samples, t: Times) -> Samples:
         a, s = self._kernel(t)

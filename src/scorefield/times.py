@@ -54,6 +54,18 @@ def uniform(process: Process, ratio_min: float = RATIO_MIN) -> Law:
     return lambda n, generator=None: t_min + (t_max - t_min) * stratified(n, generator)
 
 
+def log_uniform(process: Process, ratio_min: float = RATIO_MIN) -> Law:
+    """Ratios s/a uniform in their logarithm, one in each of n strata: the density of t is proportional to (g/s)^2.
+
+    For d log (s/a)^2 / dt = (g/s)^2. Times drawn so, with the weight 1 on the noise, give the likelihood weighting of
+    uniform times by importance, without its variance (Song et al., 2021b, section 5.1).
+    """
+    low, high = map(math.log, bounds(process, ratio_min))
+    return lambda n, generator=None: process.time((low + (high - low) * stratified(n, generator)).exp()).clamp(
+        max=process.t_max
+    )
+
+
 def lognormal(process: Process, median: float = 0.2, spread: float = 1.6, ratio_min: float = RATIO_MIN) -> Law:
     """Ratios s/a log-normal (Karras et al., 2022), cut to the range of the process, one in each of n strata.
 

@@ -13,6 +13,10 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
 
+    def potential(self, z: Tensor, log_ratio: Tensor) -> Tensor:
+        """Return the mean of the members' potentials. AttributeError where they have none."""
+        return torch.stack([member.potential(z, log_ratio) for member in self.members]).mean(0)  # type: ignore
+
     def forward(self, z: Tensor, log_ratio: Tensor) -> Tensor:
         """Return the mean of the members' predictions."""
         return torch.stack([member(z, log_ratio) for member in self.members]).mean(0)

@@ -37,6 +37,7 @@ class MLP(nn.Module):
         depth: int = 3,
         features: int = 64,
         embedding: int = 16,
+        outputs: int | None = None,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class MLP(nn.Module):
         periods = torch.logspace(math.log10(SLOWEST), math.log10(FASTEST), features)
         self.register_buffer("frequencies", 2 * math.pi * periods * directions)
         self.register_buffer("rates", torch.tensor(RATES))
-        sizes = [dim + 2 * features, *[width] * depth, dim]
+        sizes = [dim + 2 * features, *[width] * depth, outputs or dim]
         layers = [_linear(i, o, generator) for i, o in itertools.pairwise(sizes)]
         nn.init.zeros_(layers[-1].weight)
         self.layers = nn.ModuleList(layers)
