@@ -10,6 +10,7 @@ import torch
 from cases import (
     DENSITIES,
     F64,
+    Wavy,
     densities,
     each_prediction,
     each_process,
@@ -19,13 +20,15 @@ from cases import (
     middle_time,
     z_limit,
 )
+from scipy import integrate
 from torch import Generator, nn
 from torch.testing import assert_close
 
-from scorefield import objectives
+from scorefield import objectives, times
 from scorefield.densities import GaussianMixture, posterior_of_rows
-from scorefield.model import Denoiser, ExactDenoiser
-from scorefield.objectives import WEIGHTS, denoising
+from scorefield.model import Denoiser, ExactDenoiser, ScoreModel
+from scorefield.nets import Energy, Ensemble
+from scorefield.objectives import OBJECTIVES, WEIGHTS, denoising, second_order
 from scorefield.prediction import PREDICTIONS, noise_gain
 from scorefield.process import VP
 from scorefield.tensors import match, normal_like
@@ -71,6 +74,8 @@ def noise_weight(model: Denoiser, t: torch.Tensor, weight: str | None) -> torch.
         "score": 1 / s**2,
         "clean": s**2 / a**2,
         "likelihood": process.diffusion(t) ** 2 / s**2,
+        "min-snr": torch.minimum(torch.ones_like(t), 5 * s**2 / a**2),
+        "edm": (a**2 + s**2) / a**2,
     }[weight]
 
 
@@ -209,7 +214,7 @@ def test_references_change_the_loss_by_a_constant(process, predicts, monkeypatch
 @each_process
 @each_prediction
 def test_weights_are_those_of_the_score(process, predicts):
-    """1/2 lambda |score of the model - grad log kernel|^2 with lambda = s^2, 1, s^4/a^2, g^2."""
+    """1/2 lambda |score of the model - grad log kernel|^2 with lambda = s^2, 1, s^4/a^2, g^2, ..."""
     times = torch.stack([middle_time(process, ratio) for ratio in (0.02, 0.2, 1.0, 5.0)])
     clean = torch.randn(4, 3, dtype=F64, generator=Generator().manual_seed(1)) + 0.5
     noise = normal_like(clean, Generator().manual_seed(2))
@@ -220,6 +225,8 @@ def test_weights_are_those_of_the_score(process, predicts):
     (target,) = torch.autograd.grad(log_kernel, x)
     error = (model.score(x, times) - target).square().sum(1) / 2
     scales = {"noise": s**2, "score": torch.ones(4, dtype=F64), "clean": s**4 / a**2, "likelihood": g**2}
+    snr = a**2 / s**2
+    scales |= {"min-snr": s**4 / a**2 * snr.clamp(max=5), "edm": s**4 / a**2 * (1 + snr)}
     assert set(scales) == set(WEIGHTS)
     for weight, scale in scales.items():
         loss = denoising(model, clean, times, weight=weight, generator=Generator().manual_seed(2))
@@ -398,3 +405,159 @@ def test_denoising_with_references_is_the_loss_against_the_mean_over_the_rows(mo
     p, q = model.coefficients(t)
     expected = (model.predict(a * x + s * z, t) - (p * clean + q * noise)).square().sum(1) / 2
     assert (found - expected).abs().max() < 1e-10
+
+
+# ------------------------------------------------------------------------------------- any objective at any level
+
+UNBIASED = ("denoising", "explicit", "implicit", "hutchinson", "sliced", "energy-denoising", "energy-sliced")
+"""The objectives whose means differ by a constant; in one dimension the random sign plays no part."""
+
+
+def test_the_table_is_complete():
+    assert set(UNBIASED) < set(OBJECTIVES)
+    assert set(OBJECTIVES) - set(UNBIASED) == {
+        "likelihood",
+        "second-order",
+        "parzen",
+        "finite-difference",
+        "curvature",
+        "fd-sliced",
+    }
+
+
+class WavyEnergy(nn.Module):
+    """The gradient of a smooth random number, as `nets.Energy` makes it."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.net = Wavy(1, seed)
+
+    def potential(self, z, log_ratio):
+        return self.net(z, log_ratio)[:, 0]
+
+    def forward(self, z, log_ratio):
+        return torch.func.grad(lambda z: self.potential(z, log_ratio).sum())(z)
+
+
+@each_process
+@pytest.mark.parametrize("predicts", ["v", "noise"])
+@pytest.mark.parametrize("objective", UNBIASED[1:])
+def test_every_objective_at_any_level_is_denoising_up_to_a_constant(process, predicts, objective, monkeypatch):
+    """Between two models the mean losses differ by the same amount; exact quadrature, 1e-8, differences 1e-3."""
+    density = DENSITIES["mixture-1d"]
+    t = middle_time(process, 0.4)
+    clean, noise, share = grid_of_pairs(density, 64)
+    given_noise(monkeypatch, noise)
+    monkeypatch.setattr(objectives, "STEP", 0.01)
+    task = objectives.Task(None, density)
+
+    def change(name: str) -> torch.Tensor:
+        models = [learned(process, predicts, 1, data_std=1.7, net=WavyEnergy(seed)) for seed in (0, 1)]
+        draw = lambda: Generator().manual_seed(0)
+        losses = [share @ OBJECTIVES[name].loss(model, clean, t, task, draw()) for model in models]
+        return (losses[1] - losses[0]).detach()
+
+    tolerance = 1e-3 if objective.startswith("energy") else 1e-8
+    assert_close(change(objective), change("denoising"), rtol=tolerance, atol=tolerance / 10)
+
+
+@each_process
+def test_finite_differences_at_a_level_are_close_to_automatic_ones(process):
+    model = learned(process, "v", 2)
+    x = torch.randn(50, 2, dtype=F64, generator=Generator().manual_seed(0))
+    t = torch.stack([middle_time(process, ratio) for ratio in (0.05, 0.3, 1.0, 3.0, 10.0)]).repeat(10)
+    for difference, automatic in [("finite-difference", "implicit"), ("fd-sliced", "sliced")]:
+        losses = [
+            OBJECTIVES[name].loss(model, x, t, objectives.Task(), Generator().manual_seed(0)).detach()
+            for name in (difference, automatic)
+        ]
+        assert_close(*losses, rtol=2e-2, atol=2e-2)
+        assert not torch.equal(*losses)
+
+
+def test_curvature_at_a_level_adds_its_part():
+    model, t = learned(VP(), "v", 2), f64(0.3)[0]
+    x = torch.randn(9, 2, dtype=F64, generator=Generator().manual_seed(0))
+    plain, bent = (
+        OBJECTIVES[name].loss(model, x, t, objectives.Task(), Generator().manual_seed(1)).detach()
+        for name in ("implicit", "curvature")
+    )
+    a, s = VP().kernel(t, x)
+    y = (a * x + s * normal_like(x, Generator().manual_seed(1))) / s
+    jacobian = torch.func.vmap(torch.func.jacrev(lambda y: model.decompose(s * y[None], t)[1][0]))(y).detach()
+    squares = jacobian.diagonal(dim1=1, dim2=2).square().sum(1)
+    assert_close(bent - plain, noise_weight(model, t, None) * objectives.CURVATURE * squares, rtol=1e-9, atol=0)
+
+
+@each_process
+def test_the_likelihood_law_is_uniform_times_weighted_by_importance(process):
+    """E over uniform t of (g/s)^2 h = 2 log(r_max / r_min) / (t_max - t_min) E over log-uniform ratios of h."""
+    low, high = (float(r) for r in times.bounds(process, 0.01))
+    draw = times.log_uniform(process, 0.01)(100_000, Generator().manual_seed(0))
+    t_min, t_max = float(process.time(f64(low)[0])), float(process.time(f64(high)[0]))
+    h = lambda t: process.ratio(t) / (1 + process.ratio(t) ** 2)
+    weighted = lambda t: float(((process.diffusion(f64(t)) / process.std(f64(t))) ** 2 * h(f64(t)))[0])
+    breaks = process.time(torch.logspace(math.log10(low), math.log10(high), 9, dtype=F64)).tolist()
+    pairs = itertools.pairwise([t_min, *breaks[1:-1], t_max])
+    integral = sum(integrate.quad(weighted, u, t, epsrel=1e-9)[0] for u, t in pairs)
+    assert_close(2 * math.log(high / low) * float(h(draw).mean()), integral, rtol=1e-4, atol=0)
+
+
+def test_the_likelihood_objective_is_the_weighted_loss():
+    x, t = torch.randn(6, 2, dtype=F64, generator=Generator().manual_seed(0)), f64(0.4)[0]
+    model = learned(VP(), "v", 2)
+    row = OBJECTIVES["likelihood"]
+    loss = row.loss(model, x, t, objectives.Task(), Generator().manual_seed(2))
+    assert_close(loss, denoising(model, x, t, weight="noise", generator=Generator().manual_seed(2)), rtol=0, atol=0)
+    assert row.law is times.log_uniform
+
+
+def test_second_order_adds_the_loss_of_the_divergence():
+    """In one dimension one sign is exact; where the noise is the oracle's, both parts are least at the oracle."""
+    model, t = learned(VP(), "v", 1), f64(0.4)[0]
+    x = torch.randn(6, 1, dtype=F64, generator=Generator().manual_seed(0))
+    generator = Generator().manual_seed(2)
+    loss = OBJECTIVES["second-order"].loss(model, x, t, objectives.Task(), generator)
+    again = Generator().manual_seed(2)
+    first = denoising(model, x, t, generator=again)
+    assert_close(loss, first + second_order(model, x, t, generator=again), rtol=1e-12, atol=0)
+
+
+def test_what_an_objective_cannot_do_is_said():
+    x, t, model = torch.ones(2, 1, dtype=F64), f64(0.5)[0], learned(VP(), "v", 1)
+    with pytest.raises(ValueError, match="needs data whose score is known: a built-in Gaussian mixture"):
+        OBJECTIVES["explicit"].loss(model, x, t, objectives.Task(), Generator())
+    for name in ("energy-sliced", "energy-denoising"):
+        with pytest.raises(ValueError, match="it needs --network energy"):
+            OBJECTIVES[name].loss(model, x, t, objectives.Task(), Generator())
+        assert OBJECTIVES[name].energy
+
+
+# -------------------------------------------------------------------------------------------------------- energies
+
+
+@each_process
+@each_prediction
+def test_the_gradient_of_the_potential_is_the_score(process, predicts):
+    """For every prediction, with a base and without, at one time a row; the true base gives its own log-density."""
+    generator = Generator().manual_seed(4)
+    t = torch.stack([middle_time(process, ratio) for ratio in (0.03, 0.4, 1.5)])
+    x = torch.randn(3, 2, dtype=F64, generator=generator)
+    for base in (None, DENSITIES["mixture-2d"], DENSITIES["kde-2d"]):
+        net = Energy(2, width=16, features=4, generator=Generator().manual_seed(1)).double()
+        nn.init.normal_(net.net.layers[-1].weight, generator=generator)
+        moments = torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64)
+        model = ScoreModel(Ensemble([net, net]), process, *moments, predicts=predicts, data_std=0.8, base=base)
+        gradient = torch.func.grad(lambda x: model.log_potential(x, t).sum())(x)  # noqa: B023
+        assert_close(gradient, model.score(x, t), rtol=1e-9, atol=1e-9)
+        nn.init.zeros_(net.net.layers[-1].weight)
+        if base is not None:
+            noised = [
+                base.noised(process.mean_coef(u), process.std(u)).log_prob(y[None]) for y, u in zip(x, t, strict=True)
+            ]
+            assert_close(model.log_potential(x, t), torch.cat(noised), rtol=1e-9, atol=1e-9)
+
+
+def test_a_network_without_a_potential_says_so():
+    with pytest.raises(ValueError, match="train one with --network energy"):
+        learned(VP(), "v", 1).log_potential(torch.ones(2, 1, dtype=F64), f64(0.5)[0])

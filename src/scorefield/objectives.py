@@ -217,7 +217,7 @@ def at_noise(objective: Callable[[Field, Tensor, Generator | None], Tensor]) -> 
 
 def _standardised(
     model: Denoiser, x: Samples, t: Times, generator: Generator | None
-) -> tuple[Samples, Field, PerSample | Tensor, Samples]:
+) -> tuple[Samples, Field, Tensor, Tensor]:
     """Return y = (a x + s z) / s, the score -noise as a field of y, the weight of its squared error, and s."""
     a, s = model.process.kernel(t, x)
     y = (a * x + s * normal_like(x, generator)) / s
