@@ -300,6 +300,11 @@ def test_bad_tables_are_refused_in_one_line_and_leave_nothing(name, tmp_path, ru
         (["fit", "moons", "--out", "OUT", "--process", "vq"], ["process", "'vq'", "vp"]),
         (["fit", "moons", "--out", "OUT", "--predicts", "eps"], ["predicts", "'eps'", "noise"]),
         (["fit", "moons", "--out", "OUT", "--objective", "magic"], ["objective", "'magic'", "denoising"]),
+        (["fit", "moons", "--out", "OUT", "--objective", "energy-sliced"], ["energy-sliced", "--network energy"]),
+        (["fit", "checkerboard", "--out", "OUT", "--objective", "explicit"], ["explicit", "parzen"]),
+        (["fit", "moons", "--out", "OUT", "--network", "cnn"], ["network", "'cnn'", "energy"]),
+        (["fit", "moons", "--out", "OUT", "--level", "-0.1"], ["level", "positive", "-0.1"]),
+        (["fit", "moons", "--out", "OUT", "--level", "1e9"], ["level", "1e+09", "between"]),
         (["fit", "moons", "--out", "OUT", "--rows", "0"], ["at least one row", "0"]),
         (["fit", "moons", "--out", "OUT", "--columns", "x1"], ["--columns"]),
         (["fit", "moons", "--out", "OUT", "--positive", "nope"], ["nope", "x1, x2"]),
@@ -383,3 +388,46 @@ def test_help_names_every_choice_and_has_a_line_for_every_option():
 def test_version():
     assert scorefield("--version").stdout == "scorefield 0.1.0\n"
     assert scorefield("sample", "--version").stdout == "scorefield 0.1.0\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_makes_a_run_that_every_command_reads(objective, run_main, tmp_path):
+    network = "energy" if OBJECTIVES[objective].energy else "mlp"
+    options = ["--objective", objective, "--network", network, "--rows", 200, "--out", tmp_path / "run"]
+    assert run_main("fit", "8gaussians", *options, "--steps", 3, "--quiet")[0] == 0
+    text = (tmp_path / "run" / "config.toml").read_text()
+    assert f'objective = "{objective}"' in text
+    assert f'network = "{network}"' in text
+    assert run_main("sample", tmp_path / "run", "-n", 5, "--out", tmp_path / "points.csv", "--quiet")[0] == 0
+    for command in ("score", "logprob"):
+        points = [tmp_path / "run", tmp_path / "points.csv", "--out", tmp_path / f"{command}.csv", "--quiet"]
+        assert run_main(command, *points)[0] == 0
+        assert np.isfinite(pd.read_csv(tmp_path / f"{command}.csv").to_numpy()).all()
+
+
+def test_one_level_gives_score_and_samples_and_says_why_it_has_no_likelihood(run_main, tmp_path):
+    """Correlated Gaussian data: Langevin samples have its moments (4 standard errors), the score its slope.
+
+    The noise is added to whitened rows, so its covariance is 0.09 times that of the data."""
+    draw = np.random.Generator(np.random.PCG64(1))
+    x = draw.multivariate_normal([3.0, -2.0], [[4.0, 1.2], [1.2, 1.0]], size=3000)
+    pd.DataFrame(x, columns=["a", "b"]).to_csv(tmp_path / "x.csv", index=False)
+    run = tmp_path / "run"
+    assert run_main("fit", tmp_path / "x.csv", "--level", 0.3, "--steps", 5, "--out", run, "--quiet")[0] == 0
+    assert "level = 0.3" in (run / "config.toml").read_text()
+    assert run_main("sample", run, "-n", 1024, "--out", tmp_path / "s.csv", "--quiet")[0] == 0
+    s = pd.read_csv(tmp_path / "s.csv").to_numpy()
+    error = np.hypot(x.std(0) / len(x) ** 0.5, x.std(0) / len(s) ** 0.5)
+    assert (np.abs(s.mean(0) - x.mean(0)) < 4 * error + 0.02).all()
+    smaller = run_main("sample", run, "-n", 10, "--out", tmp_path / "t.csv", "--quiet")
+    assert smaller[0] == 0
+    assert (pd.read_csv(tmp_path / "t.csv").to_numpy() == s[:10]).all()
+    points = [run, tmp_path / "t.csv", "--out", tmp_path / "score.csv", "--quiet"]
+    assert run_main("score", *points)[0] == 0
+    slope = np.linalg.inv(1.09 * np.cov(x.T))
+    expected = -(s[:10] - x.mean(0)) @ slope
+    assert np.abs(pd.read_csv(tmp_path / "score.csv").to_numpy() - expected).max() < 0.1
+    refused(
+        run_main("logprob", run, tmp_path / "t.csv", "--out", tmp_path / "l.csv"), "one noise level, 0.3", "density"
+    )

@@ -50,7 +50,7 @@ class Fit(Common):
     network: str = "mlp"
     """mlp, or energy: a scalar whose gradient is the score, so that the unnormalised log-density is known"""
     level: float = 0.0
-    """learn one noise level only, in standard deviations of the columns (0: all levels, which logprob needs)"""
+    """learn one noise level only, in standard deviations of the whitened data (0: all, which logprob needs)"""
     predicts: str = "v"
     """what the network predicts: v, noise, clean, score or velocity"""
     columns: str | None = None
@@ -134,6 +134,26 @@ class Plot(Common):
 
 
 @dataclass(kw_only=True)
+class CompareObjectives(Common):
+    """Train one network by each objective for the same time; a table and a figure of their errors by noise level."""
+
+    data: Positional[str]
+    """a .csv .tsv .parquet .npy or .npz file, or a built-in name"""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """the folder for comparison.csv and comparison.png"""
+    budget: str = "10s"
+    """training time of each objective"""
+    objectives: str | None = None
+    """only these objectives, separated by commas (all that apply)"""
+    rows: int | None = None
+    """rows to draw of a built-in data set (50,000)"""
+    seed: int = 0
+    """seed of everything random"""
+    force: bool = False
+    """replace the files in the folder"""
+
+
+@dataclass(kw_only=True)
 class Data(Common):
     """Write a built-in data set to a file; without a name, list them."""
 
@@ -156,6 +176,7 @@ COMMANDS: dict[str, Callable[..., Common]] = {
     "logprob": Logprob,
     "evaluate": Evaluate,
     "plot": Plot,
+    "compare-objectives": CompareObjectives,
     "data": Data,
 }
 """The commands by name; each is a table of options; `commands.run` does what they ask for."""

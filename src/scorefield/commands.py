@@ -13,13 +13,14 @@ import pandas as pd
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scorefield import cli, data, evaluation, fitting, plots, runs, samplers, times, toys
-from scorefield.checkpoint import CheckpointError
+from scorefield import cli, compare, data, evaluation, fitting, plots, runs, toys
+from scorefield.checkpoint import CheckpointError, write_atomic
 from scorefield.columns import Bounds, suggestions
 from scorefield.config import Config
+from scorefield.densities import GaussianMixture
 from scorefield.estimator import ScoreDensity, load
+from scorefield.objectives import OBJECTIVES
 from scorefield.process import span_for
-from scorefield.tensors import spawn
 from scorefield.transforms import TableTransform
 
 DEFAULT_BUDGET = "30s"
@@ -71,14 +72,8 @@ def sample(options: cli.Sample) -> None:
     if options.n < 1 or options.seed < 0:
         raise ValueError(f"-n must be at least 1 and --seed at least 0; got -n {options.n} --seed {options.seed}")
     estimator = _open(options.run, options)
-    blocks = samplers.sample_blocks(
-        estimator.model_,
-        options.n,
-        sampler=options.sampler,
-        times=times.grid(estimator.model_.process, options.steps),
-        generator=spawn(options.seed, "sample"),
-    )
-    data.write_blocks(options.out, map(estimator.transform_.inverse, blocks), options.force)
+    blocks = estimator.sample_blocks(options.n, options.sampler, options.steps, options.seed)
+    data.write_blocks(options.out, blocks, options.force)
     _speaker(options)(f"wrote {options.n:,} rows to {options.out}")
 
 
@@ -138,6 +133,44 @@ def plot(options: cli.Plot) -> None:
     _speaker(options)(*(f"note: {note}" for note in notes), f"drew {folder}")
 
 
+def compare_objectives(options: cli.CompareObjectives) -> None:
+    """Train one network by each objective for the same time, and compare their errors at every noise level."""
+    say, budget = _speaker(options), seconds(options.budget)
+    outputs = [options.out / f"comparison{extension}" for extension in (".csv", ".png")]
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"expected a folder as --out; {options.out} is a file; name another")
+    if not options.force and any(path.exists() for path in outputs):
+        raise ValueError(f"{options.out} holds a comparison already; name another --out, or replace it with --force")
+    request = {"data": options.data, "seed": options.seed} | ({"rows": options.rows} if options.rows else {})
+    toy = toys.TOYS.get(options.data)
+    known = isinstance(getattr(toy, "density", None), GaussianMixture)
+    names = [name for name in OBJECTIVES if known or name != "explicit"]
+    if options.objectives is not None:
+        asked = re.split(r"\s*,\s*", options.objectives)
+        if unknown := [name for name in asked if name not in names]:
+            raise ValueError(f"--objectives must be among {', '.join(names)} for these data; got {unknown[0]!r}")
+        names = asked
+    parts, _, notes = _parts(request)
+    transform = TableTransform.fit(parts[0], None, bend=False)
+    truth = "explicit" if known else "denoising"
+    problem = _problem(Config(steps=1, seed=options.seed, objective=truth), transform, request, parts, "cpu")
+    if len(problem.validation) < 10:
+        raise ValueError(f"expected at least 100 rows, of which a tenth judges; got {sum(map(len, parts))}")
+    say(*(f"note      {note}" for note in notes), f"judged    by {'the true score' if known else 'held-out rows'}")
+    results = []
+    for result in compare.compare(problem, names, budget, options.seed):
+        results.append(result)
+        numbers = f"{result.steps:7,} steps {result.seconds:6.1f} s {result.megabytes:6.0f} MB  mean error"
+        say(f"{result.objective:18} {numbers} {result.mean_error:.4f} {result.failure}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_atomic(outputs[0], compare.table(results).to_csv(index=False).encode())
+    figure = plots.Figure(figsize=(9, 5), layout="constrained")
+    label = "Fisher divergence, relative" if known else "implicit loss less one Gaussian's"
+    plots.errors_by_level(figure.subplots(), compare.RATIOS, {r.objective: r.errors for r in results}, label)
+    plots.save(figure, outputs[1])
+    say(f"wrote     {outputs[0]} and {outputs[1]}")
+
+
 def builtin(options: cli.Data) -> None:
     """Write a built-in data set to a file, or list them."""
     if options.name is None:
@@ -161,6 +194,7 @@ def run(options: cli.Common) -> None:
         cli.Logprob: logprob,
         cli.Evaluate: evaluate,
         cli.Plot: plot,
+        cli.CompareObjectives: compare_objectives,
         cli.Data: builtin,
     }
     _start(options)

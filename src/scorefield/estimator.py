@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from scorefield import runs, samplers, times
+from scorefield import langevin, runs, samplers, times
 from scorefield.config import LINEAR, Config
 from scorefield.data import split
 from scorefield.fitting import (
@@ -22,7 +23,7 @@ from scorefield.fitting import (
     data_score,
     largest_distance,
     members_for,
-    score_ratio,
+    reading_ratio,
     steps_within,
 )
 from scorefield.likelihood import LogProb, log_prob
@@ -40,7 +41,9 @@ class ScoreDensity(DensityMixin, BaseEstimator):
     """Density estimation by a learned score: samples, log-densities and the score of any table of numbers.
 
     process, predicts and objective name rows of PROCESSES, PREDICTIONS and OBJECTIVES; process can also be an instance
-    of a process or a LinearSDE of your own. A named process gets its range from the data. bounds: a dictionary of
+    of a process or a LinearSDE of your own. network 'energy' makes the score the gradient of a number; level trains a
+    single noise ratio, for Langevin samples, and 0 all of them. A named process gets its range from the data.
+    bounds: a dictionary of
     (lower, upper) by column name, such as {"age": (0, math.inf)}: samples never leave them. max_iter is the number of
     training steps; 'auto' is a function of the number of rows and columns, never of the clock. time_budget, in seconds
     of training, replaces it where given. random_state: an integer, a RandomState or None.
@@ -63,6 +66,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         process: Any = "vp",
         predicts: Any = "v",
         objective: Any = "denoising",
+        network: Any = "mlp",
+        level: Any = 0.0,
         max_iter: Any = "auto",
         time_budget: Any = None,
         random_state: Any = None,
@@ -71,6 +76,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         self.process = process
         self.predicts = predicts
         self.objective = objective
+        self.network = network
+        self.level = level
         self.max_iter = max_iter
         self.time_budget = time_budget
         self.random_state = random_state
@@ -94,7 +101,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         learner = Learner(self.config_, problem)
         self.losses_ = [report.train for report in learner.run() if report is not None]
         self.model_ = learner.result
-        self.score_ratio_ = score_ratio(self.model_, torch.cat(learner.held_out)[:1000], seed)
+        self.score_ratio_ = reading_ratio(self.config_, self.model_, torch.cat(learner.held_out)[:1000])
         self.n_iter_ = self.config_.steps
         self.frame_ = isinstance(X, pd.DataFrame)
         return self
@@ -112,6 +119,11 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         The error is that of the random probes above likelihood.EXACT_UP_TO columns and of the points in coarse cells.
         """
         frame, model = self._fitted_table(X), self._double()
+        if self.config_.level:
+            raise ValueError(
+                f"this run learned one noise level, {self.config_.level:g}, and log-densities need all: fit without "
+                "a level; score and sample work, and 'scorefield density' for one or two columns"
+            )
         generator = spawn(self.config_.seed, "probes")
         if not self.transform_.is_coarse:
             found = log_prob(model, self.transform_.forward(frame), generator=generator)
@@ -162,10 +174,18 @@ class ScoreDensity(DensityMixin, BaseEstimator):
             raise ValueError(f"sampler must be one of {list(SAMPLERS)}; got {sampler!r}")
         state = self.random_state if random_state is None else random_state
         seed = int(check_random_state(state).randint(2**31 - 1))
-        path = times.grid(self.model_.process, steps)
-        z = samplers.sample(self.model_, n_samples, sampler=sampler, times=path, generator=spawn(seed, "sample"))
-        frame = self.transform_.inverse(z)
+        frame = pd.concat(self.sample_blocks(n_samples, sampler, steps, seed), ignore_index=True)
         return frame if self.frame_ else frame.to_numpy()
+
+    def sample_blocks(self, n: int, sampler: str, steps: int, seed: int) -> Iterator[pd.DataFrame]:
+        """Yield n sampled rows in blocks, in the units of the data, by a sampler; by Langevin steps for one level."""
+        model, generator = self.model_, spawn(seed, "sample")
+        if self.config_.level:
+            blocks = langevin.sample_blocks(model, self.config_.level, n, generator)
+        else:
+            path = times.grid(model.process, steps)
+            blocks = samplers.sample_blocks(model, n, sampler=sampler, times=path, generator=generator)
+        yield from map(self.transform_.inverse, blocks)
 
     def save(self, folder: str | Path) -> None:
         """Write a RUN folder, the same that the command line makes. Raises ValueError where the folder is not empty."""
@@ -176,7 +196,10 @@ class ScoreDensity(DensityMixin, BaseEstimator):
 
     def _config(self, problem: Problem, seed: int) -> Config:
         train = problem.train
+        if self.objective == "explicit":
+            raise ValueError("the objective 'explicit' is for built-in data, whose score is known; try 'parzen'")
         choices: dict = {"predicts": self.predicts, "objective": self.objective, "seed": seed}
+        choices |= {"network": self.network, "level": float(self.level)}
         choices["process"], choices["span"] = self._named_process(train)
         choices["members"] = members_for(len(train) + len(problem.validation))
         if self.time_budget is not None:
@@ -233,7 +256,8 @@ def load(folder: str | Path) -> ScoreDensity:
     found = runs.load(folder)
     config = found.run.config
     process = found.model.process if config.process == LINEAR else config.process
-    estimator = ScoreDensity(process, config.predicts, config.objective, config.steps, None, config.seed)
+    choices = {name: getattr(config, name) for name in ("predicts", "objective", "network", "level")}
+    estimator = ScoreDensity(process, **choices, max_iter=config.steps, random_state=config.seed)
     estimator.config_, estimator.transform_, estimator.model_ = config, found.run.transform, found.model
     estimator.notes_ = found.notes
     estimator.score_ratio_, estimator.n_iter_ = found.score_ratio, config.steps

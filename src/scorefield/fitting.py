@@ -100,7 +100,7 @@ class Learner:
         self.bases = [self.base.fit(rows) for rows in others]
         self.held_out, self.data = [rows.to(device) for rows in parts], [rows.to(device) for rows in others]
         self.model = config.model(*moments(pool), self.base.fit(pool), problem.process).to(device)
-        self.truth = _truth(config, problem.truth, pool)
+        self.truth = truth_for(config, problem.truth, pool)
         self.trainer = Trainer(self.model, config.steps, config.learning_rate)
         self.rows, self.noise = config.generator("rows"), config.generator("noise")
         self.sum, self.count, self.worse = 0.0, 0, 0
@@ -219,7 +219,7 @@ def _copy(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-def _truth(config: Config, truth: GaussianMixture | None, rows: Tensor) -> GaussianMixture | None:
+def truth_for(config: Config, truth: GaussianMixture | None, rows: Tensor) -> GaussianMixture | None:
     """Return the density whose score an objective learns: a given one, or with 'parzen' a kernel density of rows."""
     if config.objective != "parzen":
         return truth
@@ -292,7 +292,7 @@ def in_model_units(density: object, transform: TableTransform, frame: pd.DataFra
     corners = pd.DataFrame(np.vstack([np.zeros(d), np.eye(d)]), columns=frame.columns)
     shift, *rows = transform.forward(corners).double()
     matrix = torch.stack(rows) - shift
-    x = torch.from_numpy(frame.iloc[:100].to_numpy(dtype=float))
+    x = torch.from_numpy(frame.iloc[:100].to_numpy(dtype=float, copy=True))
     if not torch.allclose(x @ matrix + shift, transform.forward(frame.iloc[:100]).double(), atol=1e-6):
         raise ValueError("the objective 'explicit' needs columns that are only shifted and scaled; leave out --bounds")
     means, covariances = density.means.double(), density.covariances.double()
@@ -303,6 +303,11 @@ def largest_distance(x: Rows) -> float:
     """Return the largest distance between two rows of x (n, d), looked for among the 1,000 farthest from the mean."""
     far = (x - x.mean(0)).norm(dim=1).topk(min(len(x), 1000)).indices
     return float(torch.pdist(x[far].double()).max())
+
+
+def reading_ratio(config: Config, model: Denoiser, x: Samples) -> float:
+    """Return the noise ratio at which a model's score is read: its level, or `score_ratio` where it knows all."""
+    return config.level or score_ratio(model, x, config.seed)
 
 
 @torch.no_grad()

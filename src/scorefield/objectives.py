@@ -34,7 +34,7 @@ noise       1                 lambda = s^2: Song and Ermon, 2019; Ho et al., 202
 score       1 / s^2           the plain Fisher divergence (Vincent, 2011)
 clean       (s/a)^2           the squared error of the denoised sample
 likelihood  (g/s)^2           lambda = g^2, a bound on the log-likelihood (Song et al., 2021b, thm. 1)
-min-snr     min(1, 5 (s/a)^2) the squared error of the denoised sample times min(SNR, 5) (Hang et al., 2023, eq. 7)
+min-snr     min(1, 5 (s/a)^2) the squared error of the denoised sample times min(SNR, 5) (Hang et al., 2023)
 edm         1 + (s/a)^2       Karras et al., 2022, for data of std 1: what weight None is for the prediction v
 """
 
@@ -49,7 +49,7 @@ def explicit(score: Field, x: Samples, true_score: Field) -> PerSample:
     """Return half the squared distance to a known score, 1/2 |score(x) - true_score(x)|^2 (Hyvarinen, 2005, eq. 2).
 
     Its mean over the density of true_score is the Fisher divergence; over a grid, tutorial 001's unweighted form. With
-    the score of a kernel density estimate it is score matching by Parzen windows (Vincent, 2011, section 3).
+    the score of a kernel density estimate it is score matching by Parzen windows (Vincent, 2011).
     """
     return (score(x) - true_score(x)).square().flatten(1).sum(1) / 2
 
@@ -67,10 +67,10 @@ def implicit(
 
     Its mean over the data is that of `explicit` less E |true score|^2 / 2.
     probes None: exact divergence; otherwise from so many random directions v, v . D score v (Hutchinson, 1989), which
-    is sliced score matching with reduced variance (Song et al., 2019, eq. 8).
+    is sliced score matching with reduced variance (Song et al., 2019).
     step: finite differences of this size in place of automatic differentiation, as in `divergence.along`; along all
-    axes, or along the random directions (Pang et al., 2020, eq. 11). The error is of order step^2 for smooth fields.
-    curvature: adds this times sum_i (d score_i / d x_i)^2 (Kingma and LeCun, 2010, eq. 10), which biases the score of
+    axes, or along the random directions (Pang et al., 2020). The error is of order step^2 for smooth fields.
+    curvature: adds this times sum_i (d score_i / d x_i)^2 (Kingma and LeCun, 2010), which biases the score of
     Gaussian data N(m, c^2) to -(x - m) / (c^2 + 2 curvature) but bounds the loss below where samples are few.
     Raises ValueError for curvature with probes, which cannot tell it, and as `divergence.along`.
     """
@@ -86,7 +86,7 @@ def implicit(
 def sliced(
     score: Field, x: Samples, *, slices: int = 1, step: float | None = None, generator: Generator | None = None
 ) -> PerSample:
-    """Return 1/2 (v . score)^2 + v . D score v, the mean over random directions v (Song et al., 2019, eq. 7).
+    """Return 1/2 (v . score)^2 + v . D score v, the mean over random directions v (Song et al., 2019).
 
     v are random signs, for which E v v' = I: the same mean as `implicit`, with more variance.
     step: finite differences, as in `implicit` (Pang et al., 2020).
@@ -102,7 +102,7 @@ def sliced_energy(
     slices: int = 1,
     generator: Generator | None = None,
 ) -> PerSample:
-    """Return sliced score matching of grad log_density by three values of it a direction (Pang et al., 2020, eq. 9).
+    """Return sliced score matching of grad log_density by three values of it a direction (Pang et al., 2020).
 
     1/2 ((f(x + h v) - f(x - h v)) / 2h)^2 + (f(x + h v) + f(x - h v) - 2 f(x)) / h^2 for f: samples -> numbers (n,),
     which need not be normalised. No derivative in x is taken; the error is of order h^2.
@@ -125,7 +125,7 @@ def denoising_energy(
     slices: int = 1,
     generator: Generator | None = None,
 ) -> PerSample:
-    """Return denoising score matching of grad log_density by two values of it a direction (Pang et al., 2020, eq. 12).
+    """Return denoising score matching of grad log_density by two values of it a direction (Pang et al., 2020).
 
     1/2 ((f(x + h v) - f(x - h v)) / 2h - v . target)^2, whose mean over the signs v is 1/2 |grad f - target|^2 up to
     order h^2; target is the score of the noise, (a X_0 - x) / s^2. Raises ValueError as `sliced_energy`.
@@ -175,7 +175,7 @@ def denoising(
 def second_order(
     model: Denoiser, x: Samples, t: Times, *, probes: int | None = None, generator: Generator | None = None
 ) -> PerSample:
-    """Return 1/2 (s div noise_hat - d + |z - noise_hat|^2)^2 / d, to teach the divergence (Lu et al., 2022, eq. 12).
+    """Return 1/2 (s div noise_hat - d + |z - noise_hat|^2)^2 / d, to teach the divergence (Lu et al., 2022).
 
     The posterior covariance of the noise is I - s D noise (Meng et al., 2021), so its trace, the mean of
     |z - noise|^2, is d - s div noise. The residual is not differentiated: where the noise is exact, the minimiser is

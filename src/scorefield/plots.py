@@ -5,8 +5,9 @@ Axes show a robust range of the data, and a picture says which share of the rows
 """
 
 import functools
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import NamedTuple, TypeAlias
@@ -315,4 +316,15 @@ def _finish(axes: Axes, columns: list[Column], *lines: str, ticks: int = 6) -> A
     if legend:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, borderpad=0)
     axes.set_title("\n".join(lines), loc="left", fontsize=10, pad=24 if legend and len(lines) > 1 else 6)
+    return axes
+
+
+def errors_by_level(axes: Axes, ratios: Sequence[float], errors: Mapping[str, Sequence[float]], label: str) -> Axes:
+    """Draw the error of several objectives against the noise level; logarithmic where all errors are positive."""
+    styles = itertools.cycle(("-", "--", ":"))
+    for k, (name, values) in enumerate(errors.items()):
+        axes.plot(ratios, values, linestyle=next(styles), color=f"C{k % 10}", marker=".", label=name)
+    positive = all(value > 0 for values in errors.values() for value in values)
+    axes.set(xscale="log", yscale="log" if positive else "linear", xlabel="noise ratio s / a", ylabel=label)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return axes
