@@ -9,6 +9,7 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from scorefield import plots
 from scorefield.checkpoint import write_atomic
 
 Results = dict[str, object]
@@ -18,15 +19,14 @@ Results = dict[str, object]
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, making the folder where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    plots.save(figure, path)
 
 
-def save_animation(figure: Figure, draw: Callable[[int], object], frames: int, fps: int, path: Path) -> None:
+def save_animation(figure: Figure, draw: Callable[[int], None], frames: int, fps: int, path: Path) -> None:
     """Write an animation as GIF: draw(i) changes the figure into frame i, for i = 0 ... frames - 1."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    animation = FuncAnimation(figure, lambda i: [draw(i), ()][1], frames=frames)
-    animation.save(path, writer=PillowWriter(fps=fps), dpi=80)
+    FuncAnimation(figure, draw, frames).save(path, writer=PillowWriter(fps=fps), dpi=80)
 
 
 def row(
