@@ -60,7 +60,8 @@ def losses(
     printed: Mapping[int, float],
     floor: float,
 ) -> Axes:
-    """Draw the loss of the first run strong, of others faint, the published numbers by step as dots, and the floor.
+    """Draw the loss of the first run strong, of others faint, the published numbers by step as dots, and the floor,
+    the loss of the true score.
 
     Where the floor is 0 the axis of the loss is logarithmic.
     """
@@ -72,7 +73,7 @@ def losses(
     if floor == 0:
         axes.set_yscale("log")
     else:
-        axes.axhline(floor, color=SAMPLE, linestyle="--", label="the true score")
+        axes.axhline(floor, color=SAMPLE, linestyle="--", label="loss of the true score")
         axes.set_ylim(1.4 * floor, -0.4 * floor)
     axes.set(xlabel="step", ylabel="loss")
     axes.legend(frameon=False)

@@ -113,7 +113,8 @@ def _training(letter: str, studies: list[Study]) -> Iterator[Results]:
     yield row(f"{letter}: loss at the start", published.STARTS.get(letter), [run.losses[0] for run in runs], **known)
     for step, loss in published.printed(letter).items():
         if step < steps:
-            yield row(f"{letter}: loss at step {step}", loss, [run.losses[step - 1] for run in runs], **known)
+            both = published.C_AT_500 if (letter, step) == ("c", 500) else loss
+            yield row(f"{letter}: loss at step {step}", both, [run.losses[step - 1] for run in runs], **known)
     yield row(f"{letter}: last loss", published.ENDS[letter], [run.losses[-1] for run in runs], **known)
     if letter == "c":
         yield row("c: smallest loss", published.C_BEST, [min(run.losses) for run in runs], **known)
