@@ -5,27 +5,19 @@ out / "as-published" and out / "corrected" and returns its results, one row a nu
 takes fewer steps and seeds, for tests.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from scorefield.gallery import finite_difference
 from scorefield.gallery.report import Results
 
 
-class Run(Protocol):
-    """What an entry does: figures and animations into a folder, results back."""
-
-    def __call__(self, out: Path, *, seeds: int = 10, quick: bool = False) -> Results:
-        """Write figures below `out`; return the results."""
-
-
 @dataclass(frozen=True)
 class Entry:
-    """A tutorial of the gallery: its title and what makes it."""
+    """A tutorial of the gallery: its title and run(out, *, seeds=10, quick=False), which makes it."""
 
     title: str
-    run: Run
+    run: Callable[..., Results]
 
 
 ENTRIES: dict[str, Entry] = {

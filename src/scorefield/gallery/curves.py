@@ -60,10 +60,9 @@ def losses(
     printed: Mapping[int, float],
     floor: float,
 ) -> Axes:
-    """Draw the loss of the first run strong, of others faint, the published numbers by step as dots, and the floor,
-    the loss of the true score.
+    """Draw the loss of the first run strong, of others faint, the published numbers by step as dots, and the floor.
 
-    Where the floor is 0 the axis of the loss is logarithmic.
+    The floor is the loss of the true score. Where it is 0 the axis of the loss is logarithmic.
     """
     for i, run in enumerate(runs):
         label = {0: "first seed", 1: "other seeds"}.get(i)

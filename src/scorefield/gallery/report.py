@@ -42,8 +42,10 @@ def row(
     """Return one row of results, {name: {...}}, to be merged with others by |.
 
     published: the number of the tutorial, or several by the version that printed them, None where it printed none.
-    values: ours, one a seed; the row holds their median and range. floor: the value of the
-    true score, which for a loss of the whole density is the smallest there is. zero: that of a network that returns 0. Raises ValueError for no values.
+    values: ours, one a seed; the row holds their median and range.
+    floor: the value of the true score, which for a loss of the whole density is the smallest there is.
+    zero: the value of a network that returns 0.
+    Raises ValueError for no values.
     """
     if len(values) == 0:
         raise ValueError(f"the row {name!r} needs a value of at least one seed; got none")
