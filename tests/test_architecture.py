@@ -24,6 +24,7 @@ LAYERS = [
     {"runs", "compare"},
     {"estimator"},
     {"evaluation"},
+    {"gallery"},
     {"commands", "__main__"},
 ]
 """From the lowest to the highest; a module imports from lower layers only."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import tyro
 from tyro.conf import Positional, arg
@@ -169,6 +169,22 @@ class Data(Common):
     """replace the file if it exists"""
 
 
+@dataclass(kw_only=True)
+class Gallery(Common):
+    """Make a tutorial on score matching again, as published and corrected: figures, animations, results.json."""
+
+    action: Positional[Literal["list", "run"]]
+    """list the entries, or run one"""
+    name: Positional[str | None] = None
+    """name of the entry to run"""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """folder to write"""
+    seeds: int = 10
+    """number of seeds, from 0 on, of which the results are medians and ranges"""
+    force: bool = False
+    """write into a folder that is not empty"""
+
+
 COMMANDS: dict[str, Callable[..., Common]] = {
     "fit": Fit,
     "sample": Sample,
@@ -178,6 +194,7 @@ COMMANDS: dict[str, Callable[..., Common]] = {
     "plot": Plot,
     "compare-objectives": CompareObjectives,
     "data": Data,
+    "gallery": Gallery,
 }
 """The commands by name; each is a table of options; `commands.run` does what they ask for."""
 
@@ -244,6 +261,8 @@ def _left_behind() -> str:
     """Return what a stopped command leaves, in words."""
     if sys.argv[1:2] == ["fit"]:
         return "the same fit command continues from the last checkpoint"
+    if sys.argv[1:2] == ["gallery"]:
+        return "a folder without results.json is not complete"
     return "no output was written"
 
 

@@ -13,12 +13,13 @@ import pandas as pd
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scorefield import cli, compare, data, evaluation, fitting, plots, runs, toys
+from scorefield import cli, compare, data, evaluation, fitting, gallery, plots, runs, toys
 from scorefield.checkpoint import CheckpointError, write_atomic
 from scorefield.columns import Bounds, suggestions
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
 from scorefield.estimator import ScoreDensity, load
+from scorefield.gallery.report import write_results
 from scorefield.objectives import OBJECTIVES
 from scorefield.process import span_for
 from scorefield.transforms import TableTransform
@@ -185,6 +186,26 @@ def builtin(options: cli.Data) -> None:
     _speaker(options)(f"wrote {len(frame):,} rows to {options.out}")
 
 
+def show(options: cli.Gallery) -> None:
+    """Run an entry of the gallery into a folder, or list the entries."""
+    if options.action == "list":
+        print(*(f"{name:24}{entry.title}" for name, entry in gallery.ENTRIES.items()), sep="\n")
+        return
+    if options.name not in gallery.ENTRIES:
+        raise ValueError(f"expected an entry of the gallery, one of {list(gallery.ENTRIES)}; got {options.name!r}")
+    if options.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1; got {options.seeds}")
+    out = options.out
+    if out is None:
+        raise ValueError(f"expected a folder to write; got none; for example: --out {options.name}")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"expected a folder to write; {out} is a file; name another --out")
+    if not options.force and out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty; name another --out, or write into it with --force")
+    write_results(gallery.ENTRIES[options.name].run(out, seeds=options.seeds), out / "results.json")
+    _speaker(options)(f"wrote figures, animations and results.json to {out}")
+
+
 def run(options: cli.Common) -> None:
     """Do what a command's options ask for."""
     commands: dict[type, Callable] = {
@@ -196,6 +217,7 @@ def run(options: cli.Common) -> None:
         cli.Plot: plot,
         cli.CompareObjectives: compare_objectives,
         cli.Data: builtin,
+        cli.Gallery: show,
     }
     _start(options)
     commands[type(options)](options)

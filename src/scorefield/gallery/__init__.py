@@ -1,0 +1,26 @@
+"""Two tutorials on score matching made again: as published, and corrected, with every published number beside ours.
+
+An entry is a module with `run(out, *, seeds=10, quick=False)`. It writes its figures and animations below
+out / "as-published" and out / "corrected" and returns its results, one row a number (see `report.row`). With quick it
+takes fewer steps and seeds, for tests.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scorefield.gallery import finite_difference
+from scorefield.gallery.report import Results
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tutorial of the gallery: its title and run(out, *, seeds=10, quick=False), which makes it."""
+
+    title: str
+    run: Callable[..., Results]
+
+
+ENTRIES: dict[str, Entry] = {
+    "001-finite-difference": Entry("Finite-difference score matching in one dimension", finite_difference.run),
+}
+"""The entries by their name on the command line."""
