@@ -24,7 +24,7 @@ LAYERS = [
     {"runs"},
     {"estimator"},
     {"evaluation"},
-    {"commands", "__main__"},
+    {"commands", "__main__", "gallery"},
 ]
 """From the lowest to the highest; a module imports from lower layers only."""
 
