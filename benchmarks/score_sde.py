@@ -28,12 +28,12 @@ def measure(seed: int, steps: int | str) -> dict[str, float]:
     grid, pdf = entry.GRID, entry.PDF
     learned = entry.learn(seed, 1000)
     found = {
-        "ScoreDensity": line.total_variation(entry.default_density(sample, seed, steps), pdf[::2], grid[::2]),
+        "ScoreDensity": line.total_variation(entry.default_density(sample, seed, steps), pdf, grid),
         "kernel density": line.total_variation(entry.kernel_density(sample), pdf, grid),
         "network by the flow": line.total_variation(learned.flow, pdf, grid),
     }
     for ratio, path in zip(entry.RATIOS, learned.paths, strict=True):
-        found[f"left mass by path at {ratio}"] = line.mass_below(0, path, grid)
+        found[f"left mass by path at {ratio}"] = line.mass_below(0.0, path, grid)
     return {name: float(value) for name, value in found.items()}
 
 

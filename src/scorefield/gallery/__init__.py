@@ -7,12 +7,13 @@ takes fewer steps and seeds, for tests.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from scorefield.gallery import score_sde
 from scorefield.gallery.report import Results
 
 
+@runtime_checkable
 class Run(Protocol):
     """What an entry does: figures and animations into a folder, results back."""
 

@@ -151,8 +151,10 @@ def draw_moments(out: Path, data: GaussianMixture, paths: int, steps: int = 1000
     for axes, (name, process) in zip(frames, PROCESSES.items(), strict=True):
         t, mean, variance = moments(process, data, paths, steps, spawn(0, "moments", name))
         exact_mean, exact_variance = closed_moments(process, data, t)
-        for exact, found, label in ((exact_mean, mean, "mean"), (exact_variance, variance, "variance")):
-            axes.plot(t, exact, color=EXACT, alpha=0.5, linewidth=2.5, label=f"{label}, closed form")
+        for exact, found, label in zip(
+            closed_moments(process, data, TIMES), (mean, variance), ("mean", "variance"), strict=True
+        ):
+            axes.plot(TIMES, exact, color=EXACT, alpha=0.5, linewidth=2.5, label=f"{label}, closed form")
             axes.plot(t, found, "o", markersize=4, label=f"{label} of {paths:,} paths")
         axes.set(title=name, xlabel="t")
         axes.legend(fontsize=8)

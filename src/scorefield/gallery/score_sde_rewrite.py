@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from scorefield import times
 from scorefield.densities import GaussianMixture
 from scorefield.gallery import line
-from scorefield.gallery.line import EXACT, F64, LEARNED, ROWS
+from scorefield.gallery.line import EXACT, LEARNED, ROWS
 from scorefield.gallery.report import Results, row, save_figure
 from scorefield.likelihood import log_prob
-from scorefield.model import ScoreModel
+from scorefield.model import Denoiser, ScoreModel
 from scorefield.samplers import euler_maruyama, walk
 from scorefield.sde import LinearSDE
 from scorefield.tensors import normal_like, spawn, uniform
@@ -72,7 +72,7 @@ class Trained:
     scores: list[np.ndarray]
 
 
-def train(seed: int, steps: int, every: int = 25) -> Trained:
+def train(seed: int, steps: int, every: int = 50) -> Trained:
     """Train the page's 4,417 parameters on (s score(x + s z, t) + z)^2, t uniform from 0.001 to 1, s = sqrt(t)."""
     sample = TARGET.sample(1024, spawn(seed, "rows")).float()
     net, noise = line.dense(2, 64, 64, 1, generator=spawn(seed, "init")), spawn(seed, "noise")
@@ -104,7 +104,7 @@ def right_mass(start: GaussianMixture) -> float:
     return float(simpson(posterior * line.pdf(start, WIDE), x=WIDE))
 
 
-def reverse(model: ScoreModel, starts: list[GaussianMixture], chains: int, seed: int) -> Tensor:
+def reverse(model: Denoiser, starts: list[GaussianMixture], chains: int, seed: int) -> Tensor:
     """Return the states of the reverse SDE from t = 1 to 0.001, (200, chains), so many chains from each start.
 
     By Euler and Maruyama's method, with 200 times at equal distances as on the page.
@@ -166,11 +166,11 @@ def draw_training(out: Path, runs: list[Trained], densities: list[np.ndarray]) -
     axes.set(title=f"Loss of the rewritten page, {len(runs)} seeds", xlabel="step", ylabel="loss", ylim=(0.4, 1.1))
     axes.legend(fontsize=8)
     save_figure(figure, out / "rewrite-loss.png")
-    titles = [f"step {25 * i}" for i in range(len(runs[0].scores))]
+    titles = [f"step {50 * i}" for i in range(len(runs[0].scores))]
     box = {"ylim": (1.1 * SCORE.min(), 1.1 * SCORE.max()), "ylabel": "score"}
-    line.animate(out / "rewrite-fit.gif", GRID, {"exact score": SCORE}, runs[0].scores, titles, 20, **box)
+    line.animate(out / "rewrite-fit.gif", GRID, {"exact score": SCORE}, runs[0].scores, titles, 10, **box)
     frames = [line.summed(score, GRID) for score in runs[0].scores]
-    box = {"ylim": (0, 1.1), "ylabel": "density"}
+    box = {"ylim": (0, 1.35), "ylabel": "density"}
     line.animate(out / "rewrite-density.gif", GRID, {"exact density": PDF}, frames, titles, 10, **box)
 
 
