@@ -8,7 +8,7 @@ takes fewer steps and seeds, for tests.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scorefield.gallery import finite_difference
+from scorefield.gallery import finite_difference, score_sde
 from scorefield.gallery.report import Results
 
 
@@ -21,6 +21,7 @@ class Entry:
 
 
 ENTRIES: dict[str, Entry] = {
+    "000-score-sde": Entry("Score-based modelling through stochastic differential equations", score_sde.run),
     "001-finite-difference": Entry("Finite-difference score matching in one dimension", finite_difference.run),
 }
 """The entries by their name on the command line."""

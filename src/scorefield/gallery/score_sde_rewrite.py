@@ -1,0 +1,210 @@
+"""The later version of the score-SDE page: one network over t, the reverse SDE, and a start that misplaces mass.
+
+The target is 0.8 N(-1, 0.4^2) + 0.2 N(1, 0.3^2), the process dX = dW up to t = 1. There the data have the law
+p_1 = target with noise of std 1, mean -0.6 and variance 1.786; the page starts from N(0, 1), which puts 0.286 in place
+of 0.2 into the right mode even with exact scores.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.integrate import simpson
+from torch import Tensor, nn
+
+from scorefield import times
+from scorefield.densities import GaussianMixture
+from scorefield.gallery import line
+from scorefield.gallery.line import EXACT, LEARNED, ROWS
+from scorefield.gallery.report import Results, row, save_figure
+from scorefield.likelihood import log_prob
+from scorefield.model import Denoiser, ScoreModel
+from scorefield.samplers import euler_maruyama, walk
+from scorefield.sde import LinearSDE
+from scorefield.tensors import normal_like, spawn, uniform
+
+TARGET = line.mixture([0.8, 0.2], [-1.0, 1.0], [0.4, 0.3])
+GRID = np.linspace(-3, 3, 200)
+WIDE = np.linspace(-9, 9, 1801)
+PDF, SCORE = line.pdf(TARGET, GRID), TARGET.score(line.column(GRID))[:, 0].numpy()
+BROWNIAN = LinearSDE(lambda t: torch.zeros_like(t), lambda t: torch.ones_like(t))
+"""dX = dW, so a = 1 and s = sqrt(t)."""
+
+T_MIN = 1e-3
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(20)
+TIMES = torch.from_numpy(T_MIN + (1 - T_MIN) * (NODES + 1) / 2)
+FLOOR = float(WEIGHTS @ line.noise_floor(TARGET, TIMES.sqrt())) / 2
+"""The loss of the exact score, by Gauss's rule over t."""
+
+NORMAL = line.mixture([1.0], [0.0], [1.0])
+MATCHED = GaussianMixture.gaussian(TARGET.mean, TARGET.covariance).noised(1.0, 1.0)
+BETWEEN = np.abs(GRID) < 1
+VALLEY = float(GRID[BETWEEN][PDF[BETWEEN].argmin()])
+LEFT = line.mass_below(VALLEY, PDF, GRID)
+STARTS = {
+    "N(0, 1), the page's": NORMAL,
+    "a Gaussian of the right moments": MATCHED,
+    "p_1, the right one": TARGET.noised(1.0, 1.0),
+}
+"""Laws to start the reverse process from."""
+
+
+class InTime(nn.Module):
+    """The page's network of (x, t) as one of (z, log s/a), which ScoreModel asks: x = z sqrt(1 + t), t = (s/a)^2."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, z: Tensor, log_ratio: Tensor) -> Tensor:
+        """Return the score at x and t."""
+        t = (2 * log_ratio).exp()[:, None]
+        return self.net(torch.cat([z * (1 + t).sqrt(), t], 1))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model, the loss before each step, and its score on the grid at t = 0 over the training."""
+
+    model: ScoreModel
+    losses: list[float]
+    scores: list[np.ndarray]
+
+
+def train(seed: int, steps: int, every: int = 50) -> Trained:
+    """Train the page's 4,417 parameters on (s score(x + s z, t) + z)^2, t uniform from 0.001 to 1, s = sqrt(t)."""
+    sample = TARGET.sample(1024, spawn(seed, "rows")).float()
+    net, noise = line.dense(2, 64, 64, 1, generator=spawn(seed, "init")), spawn(seed, "noise")
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.01, fused=True)
+    losses, scores = [], [line.values(net, GRID, 0.0)]
+    for step in range(1, steps + 1):
+        t = (T_MIN + (1 - T_MIN) * uniform(len(sample), noise)).to(sample)[:, None]
+        z = normal_like(sample, noise)
+        loss = (t.sqrt() * net(torch.cat([sample + t.sqrt() * z, t], 1)) + z).square().mean()
+        losses.append(float(loss.detach()))
+        if step % every == 0:
+            scores.append(line.values(net, GRID, 0.0))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    covariance = sample.T.cov().reshape(1, 1).double()
+    model = ScoreModel(InTime(net), BROWNIAN, sample.mean(0).double(), covariance, predicts="score")
+    return Trained(model, losses, scores)
+
+
+def right_mass(start: GaussianMixture) -> float:
+    """Return the share of the right mode after the exact reverse SDE from a law at t = 1, by quadrature.
+
+    The mode of an end given the state x at t = 1 has the posterior probability w_k N(x; m_k, C_k + 1) / p_1(x).
+    """
+    noised, x = TARGET.noised(1.0, 1.0), line.column(WIDE)
+    right = GaussianMixture.gaussian(noised.means[1], noised.covariances[1])
+    posterior = float(TARGET.weights[1]) * line.pdf(right, WIDE) / noised.log_prob(x).exp().numpy()
+    return float(simpson(posterior * line.pdf(start, WIDE), x=WIDE))
+
+
+def reverse(model: Denoiser, starts: list[GaussianMixture], chains: int, seed: int) -> Tensor:
+    """Return the states of the reverse SDE from t = 1 to 0.001, (200, chains), so many chains from each start.
+
+    By Euler and Maruyama's method, with 200 times at equal distances as on the page.
+    """
+    generator = spawn(seed, "start")
+    x = torch.cat([start.sample(chains, generator) for start in starts]).float()
+    sampler = walk(euler_maruyama(1.0, spawn(seed, "reverse")))
+    path = sampler(model, x, times.uniform_grid(BROWNIAN, 199, ratio_min=T_MIN**0.5))
+    return torch.stack([x, *path])[:, :, 0].double()
+
+
+def run(out: Path, seeds: int, quick: bool) -> Results:
+    """Make the page's later version, as published and from the right start; return its numbers."""
+    runs = [train(seed, 200 if quick else 2000) for seed in range(seeds)]
+    densities = [line.summed(found.scores[-1], GRID) for found in runs]
+    with torch.no_grad():
+        grid = line.column(GRID).float()
+        flows = [log_prob(r.model, grid, tol=1e-4, ratio_min=T_MIN**0.5).value.double().exp().numpy() for r in runs]
+    draw_training(out / "as-published", runs, densities)
+    draw_density(out / "corrected", densities[0], flows[0])
+    results = draw_starts(out, [found.model for found in runs], densities[0])
+    results |= row("loss of the initial network", 0.78145, [r.losses[0] for r in runs], FLOOR, 1.0)
+    results |= row("mean of the last 100 losses", 0.54, [float(np.mean(r.losses[-100:])) for r in runs], FLOOR, 1.0)
+    for name, found, published in (
+        ("recovered at t = 0", densities, (0.134, 0.8745, 0.762)),
+        ("by the flow", flows, (None,) * 3),
+    ):
+        tv, left, peak = published
+        results |= row(f"density {name}: total variation", tv, [line.total_variation(q, PDF, GRID) for q in found])
+        results |= row(
+            f"density {name}: mass left of the valley (true {LEFT:.4f})",
+            left,
+            [line.mass_below(VALLEY, q, GRID) for q in found],
+        )
+        results |= row(f"density {name}: peak (true 0.798)", peak, [q.max() for q in found])
+    return results
+
+
+def draw_training(out: Path, runs: list[Trained], densities: list[np.ndarray]) -> None:
+    """Write data, score, fit, recovered density, losses and two animations."""
+    sample = TARGET.sample(1024, spawn(0, "rows"))
+    figure, (left, right) = line.panels(2, 5.5)
+    line.draw_bars(left, sample, 80, GRID, {"exact density": PDF}, "Data of the rewritten page")
+    line.draw(right, GRID, {"exact score": SCORE}, "Score", "score")
+    right.plot(sample, TARGET.score(sample), ".", color=ROWS, markersize=2)
+    save_figure(figure, out / "rewrite-data.png")
+    figure, (left, right) = line.panels(2, 5.5)
+    line.draw(
+        left, GRID, {"exact score": SCORE, "learned": runs[0].scores[-1]}, "Score at t = 0", "score", color=LEARNED
+    )
+    curves = {"exact density": PDF, "recovered": densities[0]}
+    line.draw(right, GRID, curves, "Recovered density", "density", color=LEARNED)
+    save_figure(figure, out / "rewrite-fit.png")
+    figure, (axes,) = line.panels(1, 6.0)
+    for found in runs:
+        axes.plot(found.losses, linewidth=0.4, alpha=0.4)
+    axes.axhline(FLOOR, color=EXACT, linestyle="--", label=f"exact scores, {FLOOR:.4f}")
+    axes.axhline(1.0, color="grey", linestyle=":", label="zero network, 1")
+    axes.set(title=f"Loss of the rewritten page, {len(runs)} seeds", xlabel="step", ylabel="loss", ylim=(0.4, 1.1))
+    axes.legend(fontsize=8)
+    save_figure(figure, out / "rewrite-loss.png")
+    titles = [f"step {50 * i}" for i in range(len(runs[0].scores))]
+    box = {"ylim": (1.1 * SCORE.min(), 1.1 * SCORE.max()), "ylabel": "score"}
+    line.animate(out / "rewrite-fit.gif", GRID, {"exact score": SCORE}, runs[0].scores, titles, 10, **box)
+    frames = [line.summed(score, GRID) for score in runs[0].scores]
+    box = {"ylim": (0, 1.35), "ylabel": "density"}
+    line.animate(out / "rewrite-density.gif", GRID, {"exact density": PDF}, frames, titles, 10, **box)
+
+
+def draw_density(out: Path, recovered: np.ndarray, flow: np.ndarray) -> None:
+    """Write the density of one network read at t = 0 and through the flow."""
+    curves = {
+        "exact density": PDF,
+        "recovered at t = 0, as published": recovered,
+        "the same network, by the flow": flow,
+    }
+    line.picture(out / "rewrite-density.png", GRID, curves, "Rewritten page: density", "density")
+
+
+def draw_starts(out: Path, models: list[ScoreModel], recovered: np.ndarray) -> Results:
+    """Write trajectories and ends of the reverse SDE from each start; return the mass of the right mode."""
+    starts = list(STARTS.values())
+    chains = [reverse(model, starts, 1024, seed) for seed, model in enumerate(models)]
+    results: Results = {}
+    figure, frames = line.panels(3, 4.5)
+    for i, (axes, (name, start)) in enumerate(zip(frames, STARTS.items(), strict=True)):
+        ends = [path[-1].chunk(3)[i] for path in chains]
+        exact = right_mass(start)
+        title = f"Start: {name}\nright mode, exact scores: {exact:.3f} (true 0.2)"
+        line.draw_bars(axes, torch.cat(ends), 80, GRID, {"exact density": PDF}, title)
+        axes.set_xlim(-3, 3)
+        results |= row(f"right mode with exact scores from {name} (true 0.2)", None, [exact])
+        right = [float((x > VALLEY).double().mean()) for x in ends]
+        results |= row(f"right of the valley, learned, from {name} (true {1 - LEFT:.4f})", None, right)
+    save_figure(figure, out / "corrected" / "rewrite-starts.png")
+    path = chains[0][:, :256]
+    figure, (left, right_axes) = line.panels(2, 5.5)
+    line.draw_paths(left, np.linspace(1, T_MIN, len(path)), path, "256 reverse trajectories from N(0, 1)", "t")
+    left.invert_xaxis()
+    curves = {"exact density": PDF, "recovered": recovered}
+    line.draw_bars(right_axes, path[-1], 40, GRID, curves, "Their ends")
+    save_figure(figure, out / "as-published" / "rewrite-samples.png")
+    return results
