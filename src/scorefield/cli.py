@@ -134,6 +134,22 @@ class Plot(Common):
 
 
 @dataclass(kw_only=True)
+class Density(Common):
+    """Write the density of a RUN of one or two columns on a grid, and draw it into RUN/figures/density.png."""
+
+    run: Positional[Path]
+    """a RUN folder"""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """file to write: .csv .tsv .parquet .npy or .npz"""
+    method: str | None = None
+    """flow (the default), or path: the integral of the score, all that a RUN of one noise level has"""
+    points: int | None = None
+    """points of the grid along each column (401 for one column, 61 for two)"""
+    force: bool = False
+    """replace the file if it exists"""
+
+
+@dataclass(kw_only=True)
 class Data(Common):
     """Write a built-in data set to a file; without a name, list them."""
 
@@ -156,6 +172,7 @@ COMMANDS: dict[str, Callable[..., Common]] = {
     "logprob": Logprob,
     "evaluate": Evaluate,
     "plot": Plot,
+    "density": Density,
     "data": Data,
 }
 """The commands by name; each is a table of options; `commands.run` does what they ask for."""

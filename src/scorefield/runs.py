@@ -212,8 +212,9 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _save(run: Run, learner: Learner, offset: int) -> None:
-    rows = torch.cat(learner.held_out)[:1000]
-    ratio = score_ratio(learner.result, rows, run.config.seed) if learner.done else UNFINISHED_RATIO
+    rows, ratio = torch.cat(learner.held_out)[:1000], run.config.level or UNFINISHED_RATIO
+    if learner.done and not run.config.level:
+        ratio = score_ratio(learner.result, rows, run.config.seed)
     state = learner.state() | {"metrics": torch.tensor(offset)}
     checkpoint.save(run.folder, learner.trainer.step, _weights(learner.result, ratio), state, run.digest)
 
