@@ -183,14 +183,15 @@ def axis_for(column: Column, values: np.ndarray, count: int) -> Axis:
     low, high = ends + np.array([-1, 1]) * max(MARGIN * float(np.ptp(ends)), column.step)
     if column.step:
         inside = np.clip([low, high], column.lower + column.step / 2, column.upper - column.step / 2)
-        first, last = np.rint((inside - column.origin) / column.step)
-        x = column.origin + column.step * np.arange(first, last + 1, max(1, (last - first) // (count - 1)))
+        low, high = np.rint((inside - column.origin) / column.step)
+        x = column.origin + column.step * np.arange(low, high + 1, max(1, (high - low) // (count - 1)))
     elif column.is_bounded or column.is_bent:
         z = column.forward(torch.from_numpy(ends))[0]
         wide = column.inverse(z + MARGIN * (z[1] - z[0]) * torch.tensor([-1.0, 1.0])).astype(np.float64)
         inside = np.array([max(low, wide[0]), min(high, wide[1])])
-        even = np.linspace(*column.forward(torch.from_numpy(inside))[0].numpy(), count)
-        x = np.unique(column.inverse(torch.from_numpy(even)).astype(np.float64))
+        first, last = column.forward(torch.from_numpy(inside))[0].tolist()
+        even = torch.linspace(first, last, count, dtype=torch.float64)
+        x = np.unique(column.inverse(even).astype(np.float64))
     else:
         x = np.linspace(low, high, count)
     if len(x) < 3:

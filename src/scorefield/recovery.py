@@ -9,7 +9,7 @@ from scipy import fft
 from scipy.integrate import cumulative_simpson, simpson
 from scipy.special import expit, logit
 
-Axis = Float[np.ndarray, "k"]
+Axis = Float[np.ndarray, "_"]
 Values = Float[np.ndarray, "..."]
 
 TRUSTED = 0.1
@@ -119,7 +119,7 @@ def total_variation(first: Values, second: Values, *grids: Axis) -> float:
     return mass(np.abs(first - second), *grids) / 2
 
 
-def valley(grid: Axis, log_density: Axis, points: Float[np.ndarray, "n"]) -> Valley:
+def valley(grid: Axis, log_density: Axis, points: Axis) -> Valley:
     """Return the deepest valley of a log-density (k,) on a grid, judged by points that a score was learned from.
 
     A score in a window is a slope of log p, and k points that are spread evenly over a window of width w tell a slope
