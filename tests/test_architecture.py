@@ -14,7 +14,7 @@ SOURCE = Path(scorefield.__file__).parent
 
 LAYERS = [
     {"types"},
-    {"tensors", "ode", "checkpoint", "cli", "columns"},
+    {"tensors", "ode", "checkpoint", "cli", "columns", "recovery"},
     {"process", "densities", "data", "transforms", "nets"},
     {"sde", "prediction", "divergence", "times", "toys", "metrics"},
     {"model", "base", "diagnostics", "fidelity"},
@@ -23,7 +23,7 @@ LAYERS = [
     {"fitting", "plots"},
     {"runs", "compare"},
     {"estimator"},
-    {"evaluation"},
+    {"evaluation", "density_table"},
     {"gallery"},
     {"commands", "__main__"},
 ]

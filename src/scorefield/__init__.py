@@ -31,7 +31,7 @@ _HOME = {
     "scorefield.likelihood": ["LogProb", "log_prob"],
     "scorefield.training": ["Progress", "Trainer", "batches"],
 }
-_MODULES = ["data", "langevin", "nets", "metrics", "plots", "times", "toys", "transforms"]
+_MODULES = ["data", "langevin", "nets", "metrics", "plots", "recovery", "times", "toys", "transforms"]
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [*_WHERE, *_MODULES, "__version__"]

@@ -154,6 +154,22 @@ class CompareObjectives(Common):
 
 
 @dataclass(kw_only=True)
+class Density(Common):
+    """Write the density of a RUN of one or two columns on a grid, and draw it into RUN/figures/density.png."""
+
+    run: Positional[Path]
+    """a RUN folder"""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """file to write: .csv .tsv .parquet .npy or .npz"""
+    method: str | None = None
+    """flow (the default), or path: the integral of the score, all that a RUN of one noise level has"""
+    points: int | None = None
+    """points of the grid along each column (401 for one column, 61 for two)"""
+    force: bool = False
+    """replace the file if it exists"""
+
+
+@dataclass(kw_only=True)
 class Data(Common):
     """Write a built-in data set to a file; without a name, list them."""
 
@@ -193,6 +209,7 @@ COMMANDS: dict[str, Callable[..., Common]] = {
     "evaluate": Evaluate,
     "plot": Plot,
     "compare-objectives": CompareObjectives,
+    "density": Density,
     "data": Data,
     "gallery": Gallery,
 }

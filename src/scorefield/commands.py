@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scorefield import cli, compare, data, evaluation, fitting, gallery, plots, runs, toys
+from scorefield import cli, compare, data, density_table, evaluation, fitting, gallery, plots, runs, toys
 from scorefield.checkpoint import CheckpointError, write_atomic
 from scorefield.columns import Bounds, suggestions
 from scorefield.config import Config
@@ -117,8 +117,7 @@ def plot(options: cli.Plot) -> None:
     folder = options.run / "figures"
     folder.mkdir(exist_ok=True)
     notes: list[str] = []
-    train = _training_rows(run, notes)
-    shown = _held_out(run, None, notes) if train is None else train
+    shown = _known_rows(run, notes)
     drawn = estimator.sample(min(len(shown), 5_000), random_state=0)
     names = list(estimator.transform_.names)
     samples = pd.DataFrame(drawn, columns=names)
@@ -172,6 +171,22 @@ def compare_objectives(options: cli.CompareObjectives) -> None:
     say(f"wrote     {outputs[0]} and {outputs[1]}")
 
 
+def density(options: cli.Density) -> None:
+    """Write the density of a RUN on a grid, draw it into RUN/figures and print how far it can be trusted."""
+    data.check_output(options.out, options.force)
+    estimator, run = _open(options.run, options), runs.read(options.run)
+    notes: list[str] = []
+    rows = _known_rows(run, notes)
+    found = density_table.recover(estimator, rows, options.method, options.points)
+    data.write_blocks(options.out, [found.frame], options.force)
+    folder = options.run / "figures"
+    folder.mkdir(exist_ok=True)
+    plots.save(found.figure(rows), folder / "density.png")
+    print(*found.lines(), sep="\n")
+    told = f"wrote {len(found.frame):,} rows to {options.out} and drew {folder / 'density.png'}"
+    _speaker(options)(*(f"note: {note}" for note in notes), told)
+
+
 def builtin(options: cli.Data) -> None:
     """Write a built-in data set to a file, or list them."""
     if options.name is None:
@@ -216,6 +231,7 @@ def run(options: cli.Common) -> None:
         cli.Evaluate: evaluate,
         cli.Plot: plot,
         cli.CompareObjectives: compare_objectives,
+        cli.Density: density,
         cli.Data: builtin,
         cli.Gallery: show,
     }
@@ -444,6 +460,12 @@ def _training_rows(run: runs.Run, notes: list[str]) -> pd.DataFrame | None:
         reason = "cannot be read"
     notes.append(f"the data that the run was made from {reason}: no check for copied training rows")
     return None
+
+
+def _known_rows(run: runs.Run, notes: list[str]) -> pd.DataFrame:
+    """Return real rows to show: those a run was trained on, else its test rows."""
+    train = _training_rows(run, notes)
+    return _held_out(run, None, notes) if train is None else train
 
 
 def seconds(text: str) -> float:
