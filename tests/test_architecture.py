@@ -21,7 +21,7 @@ LAYERS = [
     {"objectives", "samplers", "likelihood", "causes"},
     {"config", "langevin", "training", "verdict"},
     {"fitting", "plots"},
-    {"runs", "compare"},
+    {"runs", "compare", "requests"},
     {"estimator"},
     {"evaluation", "density_table"},
     {"gallery"},

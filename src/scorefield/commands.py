@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +12,9 @@ import pandas as pd
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scorefield import cli, compare, data, density_table, evaluation, fitting, gallery, plots, runs, toys
+from scorefield import cli, compare, data, density_table, evaluation, fitting, gallery, plots, requests, runs, toys
 from scorefield.checkpoint import CheckpointError, write_atomic
-from scorefield.columns import Bounds, suggestions
+from scorefield.columns import suggestions
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
 from scorefield.estimator import ScoreDensity, load
@@ -23,8 +22,6 @@ from scorefield.gallery.report import write_results
 from scorefield.objectives import OBJECTIVES
 from scorefield.process import span_for
 from scorefield.transforms import TableTransform
-
-DEFAULT_BUDGET = "30s"
 
 BLOCK = 1_024
 """Points are scored and written in blocks of this size."""
@@ -45,12 +42,12 @@ def _start(options: cli.Common) -> None:
 def fit(options: cli.Fit) -> None:
     """Learn the score of a data set and keep it in a RUN folder."""
     say = _speaker(options)
-    request = _request(options)
-    parts, digest, notes = _parts(request)
+    request = requests.request_of(options)
+    parts, digest, notes = requests.parts_of(request)
     for note in notes:
         say(f"note      {note}")
     run = _existing(options, request, digest) or _new_run(options, request, digest, parts, say)
-    problem = _problem(run.config, run.transform, request, parts, options.device)
+    problem = requests.problem_of(run.config, run.transform, request, parts, options.device)
     resumed = lambda step, notes: say(f"resume    from step {step:,} of {run.config.steps:,}", *notes)
     learner = fitting.Learner(run.config, problem)
     say(f"base      {learner.base.name}: {learner.base_reason}")
@@ -135,7 +132,7 @@ def plot(options: cli.Plot) -> None:
 
 def compare_objectives(options: cli.CompareObjectives) -> None:
     """Train one network by each objective for the same time, and compare their errors at every noise level."""
-    say, budget = _speaker(options), seconds(options.budget)
+    say, budget = _speaker(options), requests.seconds(options.budget)
     outputs = [options.out / f"comparison{extension}" for extension in (".csv", ".png")]
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"expected a folder as --out; {options.out} is a file; name another")
@@ -150,10 +147,10 @@ def compare_objectives(options: cli.CompareObjectives) -> None:
         if unknown := [name for name in asked if name not in names]:
             raise ValueError(f"--objectives must be among {', '.join(names)} for these data; got {unknown[0]!r}")
         names = asked
-    parts, _, notes = _parts(request)
+    parts, _, notes = requests.parts_of(request)
     transform = TableTransform.fit(parts[0], None, bend=False)
     truth = "explicit" if known else "denoising"
-    problem = _problem(Config(steps=1, seed=options.seed, objective=truth), transform, request, parts, "cpu")
+    problem = requests.problem_of(Config(steps=1, seed=options.seed, objective=truth), transform, request, parts, "cpu")
     if len(problem.validation) < 10:
         raise ValueError(f"expected at least 100 rows, of which a tenth judges; got {sum(map(len, parts))}")
     say(*(f"note      {note}" for note in notes), f"judged    by {'the true score' if known else 'held-out rows'}")
@@ -249,78 +246,6 @@ def _speaker(options: cli.Common) -> Callable[..., None]:
     return say
 
 
-def _request(options: cli.Fit) -> dict[str, object]:
-    """Return what was asked for, without what was left out: the options that decide a run."""
-    asked = dataclasses.asdict(options)
-    names = (
-        "data",
-        "budget",
-        "steps",
-        "seed",
-        "process",
-        "objective",
-        "predicts",
-        "columns",
-        "drop",
-        "rows",
-        "positive",
-        "bounds",
-        "network",
-        "level",
-    )
-    if options.budget is not None and options.steps is not None:
-        raise ValueError("expected --budget or --steps; got both; leave one out")
-    if options.seed < 0:
-        raise ValueError(f"--seed must be at least 0; got {options.seed}")
-    seconds(options.budget or DEFAULT_BUDGET)
-    if options.budget is None and options.steps is None:
-        asked["budget"] = DEFAULT_BUDGET
-    if options.data not in toys.TOYS:
-        asked["data"] = str(Path(options.data).resolve())
-    return {name: asked[name] for name in names if asked[name] is not None}
-
-
-def _parts(request: dict) -> tuple[list[pd.DataFrame], str, list[str]]:
-    """Return the training, validation and test rows of what a request names, the digest of the whole, and notes."""
-    table = _load(request)
-    parts = [table.frame.iloc[rows] for rows in data.split(len(table.frame), request["seed"])]
-    return parts, table.digest, table.notes
-
-
-def _load(request: dict) -> data.Table:
-    """Return the table that a request names, a file or a built-in data set, and notes on how it was read."""
-    columns, drop = (re.split(r"\s*,\s*", request[key]) if key in request else None for key in ("columns", "drop"))
-    if request["data"] in toys.TOYS:
-        if columns or drop:
-            raise ValueError(
-                f"--columns and --drop are for files; {request['data']} is built in: write it to a file first"
-            )
-        frame = toys.load(request["data"], request.get("rows"), request["seed"])
-        return data.Table(frame, [], data.digest(frame))
-    if "rows" in request:
-        raise ValueError("--rows is for built-in data sets; leave it out for a file")
-    return data.read_table(request["data"], columns, drop, request["seed"])
-
-
-def _bounds(options: cli.Fit) -> Bounds:
-    """Return the bounds of columns that --positive and --bounds ask for. Raises ValueError for what is no bound."""
-    found: Bounds = {name: (0.0, math.inf) for name in re.split(r"\s*,\s*", options.positive or "") if name}
-    for part in re.split(r"\s*,\s*", options.bounds or ""):
-        name, sides = part.rpartition("=")[::2]
-        low, colon, high = sides.partition(":")
-        try:
-            limits = float(low or "-inf"), float(high or "inf")
-        except ValueError:
-            colon = ""
-        if part and not (name and colon):
-            raise ValueError(f"--bounds must be like share=0:1,age=18:,loss=:0; got {part!r}")
-        if name in found:
-            raise ValueError(f"expected one limit for {name}; got several in --positive and --bounds")
-        if part:
-            found[name] = limits
-    return found
-
-
 def _existing(options: cli.Fit, request: dict, digest: str) -> runs.Run | None:
     """Return the run to go on with, None where a new one is to be made (removing another one with --force)."""
     if not (options.out / "config.toml").is_file():
@@ -347,11 +272,11 @@ def _new_run(
     rows = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
     frame = pd.concat(parts[:2], ignore_index=True)
     if options.objective == "explicit":
-        transform = TableTransform.fit(frame, _bounds(options), bend=False)
+        transform = TableTransform.fit(frame, requests.bounds_of(options), bend=False)
     else:
-        transform = fitting.choose_transform(frame, _bounds(options), options.seed)
+        transform = fitting.choose_transform(frame, requests.bounds_of(options), options.seed)
     choices = Config(steps=1, seed=options.seed, objective=options.objective, network=options.network)
-    problem = _problem(choices, transform, request, parts, options.device)
+    problem = requests.problem_of(choices, transform, request, parts, options.device)
     span, range_reason = span_for(options.process, fitting.largest_distance(problem.train))
     config = Config(
         steps=1 if options.steps is None else options.steps,
@@ -374,7 +299,7 @@ def _new_run(
     reason = "as asked"
     if options.steps is None:
         budget = str(request["budget"])
-        steps = fitting.steps_within(config, problem, seconds(budget))
+        steps = fitting.steps_within(config, problem, requests.seconds(budget))
         config, reason = dataclasses.replace(config, steps=steps), f"what fits into {budget} here"
     for column in transform.columns:
         if text := column.describe():
@@ -388,19 +313,6 @@ def _new_run(
     say(f"training  {config.steps:,} steps of {config.batch_size} rows: {reason}; repeat it exactly with --steps")
     test = parts[2] if rows["test"] else None
     return runs.create(options.out, request, {"digest": digest, **rows}, config, transform, test)
-
-
-def _problem(
-    config: Config, transform: TableTransform, request: dict, parts: list[pd.DataFrame], device: str
-) -> fitting.Problem:
-    """Return the training and the validation rows in model units, integers dequantised, and the truth to learn."""
-    generator = config.generator("dequantise")
-    train, validation = (transform.forward(part, generator) for part in parts[:2])
-    truth = None
-    if config.objective == "explicit":
-        toy = toys.TOYS.get(request["data"])
-        truth = fitting.in_model_units(None if toy is None else toy.density, transform, parts[0])
-    return fitting.Problem(train, validation, transform.white, truth=truth, device=device)
 
 
 def _follow(reports: Iterator[fitting.Report | None], steps: int, quiet: bool) -> None:
@@ -452,7 +364,7 @@ def _held_out(run: runs.Run, against: Path | None, notes: list[str]) -> pd.DataF
 def _training_rows(run: runs.Run, notes: list[str]) -> pd.DataFrame | None:
     """Return the rows a run was trained on, read again from their source; None, and a note, where they have changed."""
     try:
-        parts, digest, _ = _parts(run.request)
+        parts, digest, _ = requests.parts_of(run.request)
         if digest == run.data["digest"]:
             return parts[0]
         reason = "has changed"
@@ -466,11 +378,3 @@ def _known_rows(run: runs.Run, notes: list[str]) -> pd.DataFrame:
     """Return real rows to show: those a run was trained on, else its test rows."""
     train = _training_rows(run, notes)
     return _held_out(run, None, notes) if train is None else train
-
-
-def seconds(text: str) -> float:
-    """Return a time such as 30s, 5m, 2h or 30 in seconds. Raises ValueError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([smh]?)", text.strip())
-    if not match or not float(match[1]) > 0:
-        raise ValueError(f"--budget must be a time such as 30s, 5m or 2h; got {text!r}")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
