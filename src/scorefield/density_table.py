@@ -41,8 +41,8 @@ class Axis:
     def integrate(self, density: np.ndarray) -> np.ndarray:
         """Return the integral over the last axis: a sum on a lattice, else Simpson's rule in z."""
         if self.column.step:
-            return density.sum(-1) * (self.x[1] - self.x[0])
-        return simpson(density * self.slope, x=self.z)
+            return np.asarray(density.sum(-1) * (self.x[1] - self.x[0]))
+        return np.asarray(simpson(density * self.slope, x=self.z))
 
 
 @dataclass(frozen=True)
