@@ -147,7 +147,7 @@ def test_the_command_lists_entries_and_names_mistakes(run_main, tmp_path):  # no
 
 
 def test_the_command_writes_results(run_main, tmp_path, monkeypatch):  # noqa: F811
-    entry = Entry("a title", lambda out, *, seeds: report.row("a", 1.0, [seeds, 2.0]))
+    entry = Entry("a title", lambda out, *, seeds: report.row("a", 1.0, [float(seeds), 2.0]))
     monkeypatch.setitem(ENTRIES, "made-up", entry)
     code, out, err = run_main("gallery", "run", "made-up", "--out", tmp_path / "new", "--seeds", 4)
     assert (code, out) == (0, ""), err
