@@ -73,7 +73,7 @@ def losses(
         axes.set_yscale("log")
     else:
         axes.axhline(floor, color=SAMPLE, linestyle="--", label="loss of the true score")
-        axes.set_ylim(1.4 * floor, -0.4 * floor)
+        axes.set_ylim(1.5 * floor, -0.4 * floor)
     axes.set(xlabel="step", ylabel="loss")
     axes.legend(frameon=False)
     return axes
