@@ -26,6 +26,9 @@ def save_animation(figure: Figure, draw: Callable[[int], None], frames: int, fps
     """Write an animation as GIF: draw(i) changes the figure into frame i, for i = 0 ... frames - 1."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
+    draw(0)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # keeps the axes where they are, and takes half the time
     FuncAnimation(figure, draw, frames).save(path, writer=PillowWriter(fps=fps), dpi=80)
 
 
@@ -39,8 +42,10 @@ def row(
     """Return one row of results, {name: {...}}, to be merged with others by |.
 
     published: the number of the tutorial, or several by the version that printed them, None where it printed none.
-    values: ours, one a seed; the row holds their median and range. floor: the smallest value that any score can have.
-    zero: the value of a network that returns 0. Raises ValueError for no values.
+    values: ours, one a seed; the row holds their median and range.
+    floor: the value of the true score, which for a loss of the whole density is the smallest there is.
+    zero: the value of a network that returns 0.
+    Raises ValueError for no values.
     """
     if len(values) == 0:
         raise ValueError(f"the row {name!r} needs a value of at least one seed; got none")
