@@ -150,8 +150,6 @@ def animate(
     filled = axes.fill(grid, frames[0], color=LEARNED, alpha=0.25)[0] if axes.get_ylim()[0] == 0 else None
     axes.legend(loc="upper right", fontsize=8)
     axes.set_title(titles[0])
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the layout of the first frame serves all
 
     def show(i: int) -> None:
         line.set_ydata(frames[i])

@@ -37,7 +37,7 @@ RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Levels of noise at which the score is integrated along a path."""
 
 CHAINS = 256
-DEFAULTS = 5
+DEFAULTS = 3
 """Seeds of ScoreDensity, at 5 seconds each; benchmarks/score_sde.py takes 20."""
 
 TOLERANCE = 1e-4
