@@ -144,7 +144,7 @@ def test_automatic_steps_are_a_function_of_the_data_alone():
 
 
 def test_a_time_budget_replaces_the_number_of_steps():
-    estimator = ScoreDensity(time_budget=3.0, random_state=0).fit(points())
+    estimator = ScoreDensity(time_budget=3.0, random_state=0).fit(points(2500))
     assert 10 < estimator.n_iter_ < 5000
 
 

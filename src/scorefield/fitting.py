@@ -23,8 +23,8 @@ from scorefield.training import Trainer, batches, trivial_model
 from scorefield.transforms import TableTransform
 from scorefield.types import Rows, Samples
 
-REPORTS = 50
-"""Validations in one training run."""
+REPORTS, REPORT_STEPS = 50, 10
+"""Validations in one training run, and the steps that lie between two of them at least."""
 
 VALIDATION_ROWS = 4096
 """One network is validated on at most this many rows, with noise that is the same every time."""
@@ -147,7 +147,7 @@ class Learner:
         """Train to the end; after each step yield a report, or None between reports."""
         losses = [self.config.loss(view, self.truth) for view in self._views(self.model)]
         rows = [batches(data, self.config.batch_size, self.rows) for data in self.data]
-        every = max(1, self.config.steps // REPORTS)
+        every = max(REPORT_STEPS, self.config.steps // REPORTS)
 
         def loss() -> Tensor:
             means = [part(next(batch), self.noise).mean() for part, batch in zip(losses, rows, strict=True)]
@@ -236,7 +236,7 @@ def moments(x: Samples) -> tuple[Tensor, Tensor]:
 def steps_within(config: Config, problem: Problem, seconds: float) -> int:
     """Return how many steps fit into a budget of wall seconds, validation and this timing included, the base not.
 
-    A throw-away copy of model and generators trains for a twentieth of the budget, and at least 10 steps. Its first
+    A throw-away copy of model and generators trains for a twentieth of the budget, and at least 4 steps. Its first
     step is not counted: in it PyTorch loads, once in a process, what takes a second or more.
     """
     trial = Learner(replace(config, steps=2**62), problem)
@@ -244,18 +244,20 @@ def steps_within(config: Config, problem: Problem, seconds: float) -> int:
     next(steps)
     began = time.perf_counter()
     trial._validate(trial._views(trial.model))
-    overhead = REPORTS * (time.perf_counter() - began)
+    validating = time.perf_counter() - began
     costs: list[float] = []
     last = time.perf_counter()
     for _ in steps:
         now = time.perf_counter()
         costs.append(now - last)
         last = now
-        if len(costs) >= 10 and now - began > seconds / 20:
+        if len(costs) >= 4 and now - began > seconds / 20:
             break
     steady = costs[len(costs) // 4 :]  # the first steps allocate memory
-    left = seconds - (last - began) - overhead
-    return max(1, int(left / (math.fsum(steady) / len(steady))))
+    left, step = seconds - (last - began), math.fsum(steady) / len(steady)
+    short = left / (step + validating / REPORT_STEPS)
+    long = (left - REPORTS * validating) / step
+    return max(1, int(short if short < REPORTS * REPORT_STEPS else long))
 
 
 def choose_transform(frame: pd.DataFrame, bounds: Bounds | None, seed: int) -> TableTransform:
