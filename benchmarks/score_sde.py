@@ -17,6 +17,7 @@ import torch
 
 from scorefield.gallery import line
 from scorefield.gallery import score_sde_corrected as entry
+from scorefield.recovery import total_variation
 from scorefield.tensors import spawn
 
 RESULTS = Path(__file__).parent / "results" / "score_sde.json"
@@ -28,9 +29,9 @@ def measure(seed: int, steps: int | str) -> dict[str, float]:
     grid, pdf = entry.GRID, entry.PDF
     learned = entry.learn(seed, 1000)
     found = {
-        "ScoreDensity": line.total_variation(entry.default_density(sample, seed, steps), pdf, grid),
-        "kernel density": line.total_variation(entry.kernel_density(sample), pdf, grid),
-        "network by the flow": line.total_variation(learned.flow, pdf, grid),
+        "ScoreDensity": total_variation(entry.default_density(sample, seed, steps), pdf, grid),
+        "kernel density": total_variation(entry.kernel_density(sample), pdf, grid),
+        "network by the flow": total_variation(learned.flow, pdf, grid),
     }
     for ratio, path in zip(entry.RATIOS, learned.paths, strict=True):
         found[f"left mass by path at {ratio}"] = line.mass_below(0.0, path, grid)

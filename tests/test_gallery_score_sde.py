@@ -10,6 +10,7 @@ from PIL import Image
 from scorefield.gallery import line, linear_sde, score_sde, score_sde_corrected, score_sde_rewrite
 from scorefield.gallery.linear_sde import PAGE, PROCESSES, residual, true_kernel
 from scorefield.model import ExactDenoiser
+from scorefield.recovery import total_variation
 from scorefield.sde import LinearSDE
 
 F64 = torch.float64
@@ -141,8 +142,8 @@ def test_recovery_from_the_exact_score():
     """The inclusive sum of the page is half a cell ahead; Simpson's rule is not."""
     grid, pdf = score_sde.GRID, score_sde.PDF
     pdf = pdf / np.trapezoid(pdf, grid)
-    assert line.total_variation(line.summed(score_sde.SCORE, grid), pdf, grid) > 0.01
-    assert line.total_variation(line.integrated(score_sde.SCORE, grid), pdf, grid) < 1e-4
+    assert total_variation(line.summed(score_sde.SCORE, grid), pdf, grid) > 0.01
+    assert total_variation(line.integrated(score_sde.SCORE, grid), pdf, grid) < 1e-4
 
 
 def test_the_score_of_a_model_at_a_ratio_is_that_of_the_noised_data():

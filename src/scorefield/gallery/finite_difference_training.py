@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.integrate import cumulative_simpson, simpson
 from torch import Generator, Tensor, nn
 
 from scorefield.densities import GaussianMixture
+from scorefield.gallery import line
 from scorefield.objectives import explicit, implicit
 from scorefield.types import Field
 
@@ -105,16 +105,12 @@ def descend(net: nn.Module, optimiser: torch.optim.Optimizer, loss: Loss) -> flo
 
 def by_sum(score: np.ndarray) -> np.ndarray:
     """Return the density of a score on the grid as the tutorial does: exp of its sum, shifted by half a cell."""
-    log_density = np.cumsum(score) * DX
-    density = np.exp(log_density - log_density.max())
-    return density / (density.sum() * DX)
+    return line.summed(score, GRID[:, 0].numpy())
 
 
 def by_simpson(score: np.ndarray) -> np.ndarray:
     """Return the density of a score on the grid: exp of its integral by Simpson's rule."""
-    log_density = cumulative_simpson(score, dx=DX, initial=0.0)
-    density = np.exp(log_density - log_density.max())
-    return density / simpson(density, dx=DX)
+    return line.integrated(score, GRID[:, 0].numpy())
 
 
 def fisher(score: np.ndarray) -> float:

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.integrate import cumulative_simpson, simpson
+from scipy.integrate import simpson
 from torch import Tensor, nn
 
 from scorefield.densities import GaussianMixture
 from scorefield.gallery.report import save_animation, save_figure
+from scorefield.recovery import integrate_score, normalise
 
 F64 = torch.float64
 EXACT, LEARNED, ROWS = "black", "#D55E00", "#0072B2"
@@ -52,11 +53,6 @@ def noise_floor(density: GaussianMixture, ratios: Tensor) -> np.ndarray:
     return np.array(found)
 
 
-def total_variation(p: np.ndarray, q: np.ndarray, grid: np.ndarray) -> float:
-    """Return half the integral of |p - q|: the mass that is elsewhere, between 0 and 1."""
-    return float(simpson(np.abs(p - q), x=grid)) / 2
-
-
 def mass_below(place: float, density: np.ndarray, grid: np.ndarray) -> float:
     """Return the share of a density on a grid that lies below a place."""
     return float(np.trapezoid(density * (grid < place), grid) / np.trapezoid(density, grid))
@@ -75,9 +71,7 @@ def summed(score: np.ndarray, grid: np.ndarray) -> np.ndarray:
 
 def integrated(score: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """Return the density of a score by cumulative Simpson, error h^4, normalised on the grid."""
-    log_density = cumulative_simpson(score, x=grid, initial=0.0)
-    density = np.exp(log_density - log_density.max())
-    return density / float(simpson(density, x=grid))
+    return np.exp(normalise(integrate_score(grid, score), grid))
 
 
 def dense(*sizes: int, generator: torch.Generator) -> nn.Sequential:

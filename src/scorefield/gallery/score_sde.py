@@ -19,6 +19,7 @@ from scorefield.gallery import line, linear_sde, score_sde_corrected, score_sde_
 from scorefield.gallery.line import EXACT, F64, ROWS
 from scorefield.gallery.report import Results, row, save_figure
 from scorefield.objectives import explicit
+from scorefield.recovery import total_variation
 from scorefield.tensors import normal_like, spawn
 
 TARGET = line.mixture([0.5, 0.5], [-1.0, 1.0], [0.2, 0.2])
@@ -152,8 +153,8 @@ def rows(runs: list[Trained], paths: list[Tensor], steps: int) -> Results:
         results |= row(f"{name} of the last ten printed losses", find(PUBLISHED[-10:]), [*map(find, last)], floor, ZERO)
     densities = [line.summed(r.scores[-1], GRID) for r in runs]
     smoothed = line.pdf(SMOOTHED, GRID)
-    tv = lambda truth: [line.total_variation(q, truth, GRID) for q in densities]
-    exact = line.total_variation(PDF, smoothed, GRID)
+    tv = lambda truth: [total_variation(q, truth, GRID) for q in densities]
+    exact = total_variation(PDF, smoothed, GRID)
     results |= row(f"recovered density: total variation to the target (exact scores: {exact:.3f})", None, tv(PDF))
     results |= row("recovered density: total variation to the target smoothed by 0.5", None, tv(smoothed))
     peak = f"recovered density: peak (target {PDF.max():.3f}, smoothed {smoothed.max():.3f})"

@@ -25,6 +25,7 @@ from scorefield.model import Denoiser, ScoreModel
 from scorefield.nets import MLP
 from scorefield.objectives import denoising
 from scorefield.process import VP
+from scorefield.recovery import total_variation
 from scorefield.samplers import Sampler, euler_maruyama, heun, walk
 from scorefield.tensors import normal_like, spawn
 from scorefield.training import Trainer, batches
@@ -116,7 +117,7 @@ def run(out: Path, seeds: int, quick: bool) -> Results:
 
 def rows(learned: list[Learned], kernels: list[np.ndarray], defaults: list[np.ndarray]) -> Results:
     """Return total variations and masses over all seeds."""
-    tv = lambda densities: [line.total_variation(q, PDF, GRID) for q in densities]
+    tv = lambda densities: [total_variation(q, PDF, GRID) for q in densities]
     flows = [found.flow for found in learned]
     results = row("total variation: ScoreDensity (its closed-form base does the work)", None, tv(defaults))
     results |= row("total variation: kernel density, bandwidth by cross-validation", None, tv(kernels))
@@ -129,7 +130,7 @@ def rows(learned: list[Learned], kernels: list[np.ndarray], defaults: list[np.nd
         name = f"by path integral at noise {ratio}"
         results |= row(f"mass below 0: {name} (true 0.5)", None, [line.mass_below(0.0, q, GRID) for q in paths])
         results |= row(
-            f"total variation to the target noised: {name}", None, [line.total_variation(q, truth, GRID) for q in paths]
+            f"total variation to the target noised: {name}", None, [total_variation(q, truth, GRID) for q in paths]
         )
     return results
 

@@ -20,6 +20,7 @@ from scorefield.gallery.line import EXACT, LEARNED, ROWS
 from scorefield.gallery.report import Results, row, save_figure
 from scorefield.likelihood import log_prob
 from scorefield.model import Denoiser, ScoreModel
+from scorefield.recovery import total_variation
 from scorefield.samplers import euler_maruyama, walk
 from scorefield.sde import LinearSDE
 from scorefield.tensors import normal_like, spawn, uniform
@@ -133,7 +134,7 @@ def run(out: Path, seeds: int, quick: bool) -> Results:
         ("by the flow", flows, (None,) * 3),
     ):
         tv, left, peak = published
-        results |= row(f"density {name}: total variation", tv, [line.total_variation(q, PDF, GRID) for q in found])
+        results |= row(f"density {name}: total variation", tv, [total_variation(q, PDF, GRID) for q in found])
         results |= row(
             f"density {name}: mass left of the valley (true {LEFT:.4f})",
             left,
