@@ -280,6 +280,11 @@ def test_a_step_that_rounding_swallows_is_refused_with_one_that_works():
     assert_close(sliced_energy(value, x, step=0.02, generator=drawn()), implicit(field, x), rtol=0.01, atol=0)
 
 
+def test_scores_of_different_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"shape of the samples, \(3, 1\); got \(3, 1\) and \(3,\)"):
+        explicit(lambda x: x, torch.ones(3, 1), lambda x: x[:, 0])
+
+
 def test_curvature_and_too_few_directions_are_refused():
     x, field = torch.ones(3, 2), lambda x: -x
     with pytest.raises(ValueError, match="leave probes out"):

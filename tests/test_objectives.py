@@ -523,6 +523,45 @@ def test_second_order_adds_the_loss_of_the_divergence():
     assert_close(loss, first + second_order(model, x, t, generator=again), rtol=1e-12, atol=0)
 
 
+def test_second_order_with_random_signs_is_smallest_at_the_truth_in_two_dimensions(monkeypatch):
+    """Correlated Gaussian data, all signs: with the exact noise, the slope of the loss in any entry of its matrix is 0."""
+    density, process, t = DENSITIES["gauss-2d"], VP(), middle_time(VP(), 1.0)
+    nodes, weights = hermite(5)
+    pairs = torch.tensor(list(itertools.product(nodes.tolist(), repeat=4)), dtype=F64)
+    share = torch.tensor([math.prod(row) for row in itertools.product(weights.tolist(), repeat=4)], dtype=F64)
+    clean = density.mean + pairs[:, :2] @ torch.linalg.cholesky(density.covariance).mT
+    given_noise(monkeypatch, pairs[:, 2:])
+    model = ExactDenoiser(density, process)
+    change = torch.zeros(2, 2, dtype=F64, requires_grad=True)
+    exact = objectives.derivatives
+
+    def bent(field, y, directions, step=None):
+        value, terms = exact(field, y, directions, step)
+        return value, terms + ((directions @ change) * directions).sum(-1)
+
+    monkeypatch.setattr(objectives, "derivatives", bent)
+    losses = []
+    for signs in itertools.product((-1.0, 1.0), repeat=2):
+        v = f64(*signs)
+        monkeypatch.setattr(objectives, "signs_like", lambda x, g=None, v=v: v.expand(x.shape))
+        losses.append(share @ second_order(model, clean, t, probes=1))
+    (slope,) = torch.autograd.grad(torch.stack(losses).mean(), change)
+    assert float(slope.abs().max()) < 1e-10
+
+
+def test_an_extreme_row_does_not_stop_finite_differences():
+    """A row at 1e5 standard deviations, in float32, has a finite loss and leaves that of another row as it is."""
+    model = learned(VP(), "v", 2).float()
+    x, t = torch.tensor([[1e5, -3.0], [0.3, 0.5]]), middle_time(VP(), 1e-3)
+    for difference, automatic in [("finite-difference", "implicit"), ("fd-sliced", "sliced")]:
+        losses = [
+            OBJECTIVES[name].loss(model, x, t, objectives.Task(), Generator().manual_seed(0)).detach()
+            for name in (difference, automatic)
+        ]
+        assert bool(losses[0].isfinite().all())
+        assert_close(losses[0][1], losses[1][1], rtol=2e-2, atol=2e-2)
+
+
 def test_what_an_objective_cannot_do_is_said():
     x, t, model = torch.ones(2, 1, dtype=F64), f64(0.5)[0], learned(VP(), "v", 1)
     with pytest.raises(ValueError, match="needs data whose score is known: a built-in Gaussian mixture"):

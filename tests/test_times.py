@@ -36,7 +36,7 @@ def test_a_level_is_one_time():
 
 def test_a_ladder_draws_each_rung_alike(generator):
     """chi^2 on the counts of 4 rungs and of pairs of neighbouring draws, false alarm 1e-6."""
-    rungs = [0.9, 0.1, 0.4, 0.05]
+    rungs = [0.9, 0.4, 0.1, 0.05]
     t = times.ladder(rungs)(N, generator)
     assert t.dtype == F64
     picked = (t[:, None] == torch.tensor(rungs, dtype=F64)).double().argmax(1)
@@ -260,3 +260,6 @@ def test_a_bad_lognormal_law_is_named(options, message):
 def test_an_empty_ladder_is_refused():
     with pytest.raises(ValueError, match="at least one time; got an empty list"):
         times.ladder([])
+    for rungs in ([0.1, 0.2], [0.3, 0.3], [math.nan, 0.1]):
+        with pytest.raises(ValueError, match="must decrease, from much noise to little"):
+            times.ladder(rungs)

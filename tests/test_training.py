@@ -229,7 +229,7 @@ def test_the_score_ratio_is_where_the_error_is_smallest():
     mixture = GaussianMixture.isotropic(f64(0.5, 0.5), f64([-1.0, 0.0], [1.0, 0.3]), 0.2)
     x = mixture.sample(400, Generator().manual_seed(0))
     exact = ExactDenoiser(mixture, VP())
-    assert score_ratio(exact, x, seed=0) < 0.02
+    assert score_ratio([exact], [x], seed=0) < 0.02
 
     class Blurred(ExactDenoiser):
         def decompose(self, x, t):
@@ -237,7 +237,7 @@ def test_the_score_ratio_is_where_the_error_is_smallest():
             return clean, noise + 0.1 * torch.sin(9 * x.flip(1))
 
     blurred = Blurred(mixture, VP())
-    ratio = score_ratio(blurred, x, seed=0)
+    ratio = score_ratio([blurred], [x], seed=0)
     error = lambda r: float((data_score(blurred, x, r) - mixture.score(x)).square().sum(1).mean())
     assert error(ratio) < 1.5 * min(error(r) for r in torch.logspace(-3, 0, 16).tolist())
     assert error(ratio) < 0.1 * error(1e-3)

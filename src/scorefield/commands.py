@@ -12,7 +12,20 @@ import pandas as pd
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scorefield import cli, compare, data, density_table, evaluation, fitting, gallery, plots, requests, runs, toys
+from scorefield import (
+    cli,
+    compare,
+    data,
+    density_table,
+    evaluation,
+    fitting,
+    gallery,
+    objectives,
+    plots,
+    requests,
+    runs,
+    toys,
+)
 from scorefield.checkpoint import CheckpointError, write_atomic
 from scorefield.columns import suggestions
 from scorefield.config import Config
@@ -72,7 +85,10 @@ def sample(options: cli.Sample) -> None:
     estimator = _open(options.run, options)
     blocks = estimator.sample_blocks(options.n, options.sampler, options.steps, options.seed)
     data.write_blocks(options.out, blocks, options.force)
-    _speaker(options)(f"wrote {options.n:,} rows to {options.out}")
+    say = _speaker(options)
+    if estimator.config_.level:
+        say("note: one noise level has no --sampler: Langevin steps from the base of the run")
+    say(f"wrote {options.n:,} rows to {options.out}")
 
 
 def score(options: cli.Score) -> None:
@@ -114,7 +130,7 @@ def plot(options: cli.Plot) -> None:
     folder = options.run / "figures"
     folder.mkdir(exist_ok=True)
     notes: list[str] = []
-    shown = _known_rows(run, notes)
+    shown = _known_rows(estimator, run, notes)
     drawn = estimator.sample(min(len(shown), 5_000), random_state=0)
     names = list(estimator.transform_.names)
     samples = pd.DataFrame(drawn, columns=names)
@@ -136,9 +152,11 @@ def compare_objectives(options: cli.CompareObjectives) -> None:
     outputs = [options.out / f"comparison{extension}" for extension in (".csv", ".png")]
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"expected a folder as --out; {options.out} is a file; name another")
+    if options.device != "cpu":
+        raise ValueError(f"compare-objectives measures on the CPU; got --device {options.device}; leave it out")
     if not options.force and any(path.exists() for path in outputs):
         raise ValueError(f"{options.out} holds a comparison already; name another --out, or replace it with --force")
-    request = {"data": options.data, "seed": options.seed} | ({"rows": options.rows} if options.rows else {})
+    request = {"data": options.data, "seed": options.seed} | ({} if options.rows is None else {"rows": options.rows})
     toy = toys.TOYS.get(options.data)
     known = isinstance(getattr(toy, "density", None), GaussianMixture)
     names = [name for name in OBJECTIVES if known or name != "explicit"]
@@ -154,13 +172,13 @@ def compare_objectives(options: cli.CompareObjectives) -> None:
     if len(problem.validation) < 10:
         raise ValueError(f"expected at least 100 rows, of which a tenth judges; got {sum(map(len, parts))}")
     say(*(f"note      {note}" for note in notes), f"judged    by {'the true score' if known else 'held-out rows'}")
+    options.out.mkdir(parents=True, exist_ok=True)
     results = []
     for result in compare.compare(problem, names, budget, options.seed):
         results.append(result)
+        write_atomic(outputs[0], compare.table(results).to_csv(index=False).encode())
         numbers = f"{result.steps:7,} steps {result.seconds:6.1f} s {result.megabytes:6.0f} MB  mean error"
         say(f"{result.objective:18} {numbers} {result.mean_error:.4f} {result.failure}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_atomic(outputs[0], compare.table(results).to_csv(index=False).encode())
     figure = plots.Figure(figsize=(9, 5), layout="constrained")
     label = "Fisher divergence, relative" if known else "implicit loss less one Gaussian's"
     plots.errors_by_level(figure.subplots(), compare.RATIOS, {r.objective: r.errors for r in results}, label)
@@ -173,7 +191,7 @@ def density(options: cli.Density) -> None:
     data.check_output(options.out, options.force)
     estimator, run = _open(options.run, options), runs.read(options.run)
     notes: list[str] = []
-    rows = _known_rows(run, notes)
+    rows = _known_rows(estimator, run, notes)
     found = density_table.recover(estimator, rows, options.method, options.points)
     data.write_blocks(options.out, [found.frame], options.force)
     folder = options.run / "figures"
@@ -307,6 +325,8 @@ def _new_run(
     if hints := suggestions(transform.columns, frame):
         say(f"hint      {hints} would keep samples where the values of these columns are")
     say(f"model     {config.process} process, the network predicts {config.predicts!r}, learned by {config.objective}")
+    if config.network == "energy" and options.objective in objectives.DERIVATIVES:
+        say("note      third derivatives of the energy are taken: steps cost 2 to 4 times those of denoising")
     say(f"range     {range_reason}")
     if config.members > 1:
         say(f"ensemble  {config.members} networks, each learns without its own part of the rows: they are few")
@@ -374,7 +394,10 @@ def _training_rows(run: runs.Run, notes: list[str]) -> pd.DataFrame | None:
     return None
 
 
-def _known_rows(run: runs.Run, notes: list[str]) -> pd.DataFrame:
-    """Return real rows to show: those a run was trained on, else its test rows."""
+def _known_rows(estimator: ScoreDensity, run: runs.Run, notes: list[str]) -> pd.DataFrame:
+    """Return real rows to show: those a run was trained on, else its test rows, else its samples."""
     train = _training_rows(run, notes)
+    if train is None and not (run.folder / "test.parquet").is_file():
+        notes.append("no real rows are at hand: samples of the run stand for them")
+        return pd.DataFrame(estimator.sample(2_000, random_state=0), columns=list(run.transform.names))
     return _held_out(run, None, notes) if train is None else train

@@ -2,12 +2,11 @@
 
 import math
 import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -74,15 +73,15 @@ def train_one(problem: Problem, name: str, seconds: float, seed: int) -> Result:
     model = config.model(*moments(problem.train))
     truth = truth_for(config, problem.truth, problem.train)
     began = time.perf_counter()
-    timed = Trainer(config.model(*moments(problem.train)), TIMED + 1)
-    clock = [time.perf_counter() for _ in timed.run(_loss(config, timed.model, truth, problem))]
-    each = (clock[-1] - clock[0]) / TIMED
-    steps = max(1, int((seconds - (clock[-1] - began)) / each))
-    trainer, failure = Trainer(model, steps), ""
+    trainer, failure = Trainer(model, 1), ""
     try:
-        for _ in trainer.run(_loss(replace(config, steps=steps), model, truth, problem)):
+        timed = Trainer(config.model(*moments(problem.train)), TIMED + 1)
+        clock = [time.perf_counter() for _ in timed.run(_loss(config, timed.model, truth, problem))]
+        each = (clock[-1] - clock[0]) / TIMED
+        trainer = Trainer(model, max(1, int((seconds - (clock[-1] - began)) / each)))
+        for _ in trainer.run(_loss(config, model, truth, problem)):
             pass
-    except RuntimeError as error:  # a loss that is not finite: the average of the weights before it is judged
+    except (RuntimeError, ValueError) as error:  # such as a loss that is not finite: the weights so far are judged
         failure = str(error)
     took = time.perf_counter() - began
     errors = judge(trainer.average, problem.validation[:ROWS].float(), problem.truth, seed)
@@ -116,6 +115,7 @@ def table(results: Sequence[Result]) -> pd.DataFrame:
             "steps": r.steps,
             "seconds": r.seconds,
             "megabytes": r.megabytes,
+            "failure": r.failure,
             "mean": r.mean_error,
             **{f"{ratio:.3g}": error for ratio, error in zip(RATIOS, r.errors, strict=True)},
         }
@@ -142,6 +142,10 @@ def _implicit(model: Denoiser, noisy: Tensor, t: Tensor, s: float, seed: int) ->
 
 
 def _megabytes() -> float:
-    """Return the largest resident memory of this process so far."""
+    """Return the largest resident memory of this process so far; nan where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -50,12 +50,14 @@ class Config:
     def __post_init__(self) -> None:
         if self.process != LINEAR:
             _require_one_of("process", self.process, PROCESSES)
-            make(self.process, self.span)
+            process = make(self.process, self.span)
         _require_one_of("predicts", self.predicts, PREDICTIONS)
         _require_one_of("objective", self.objective, objectives.OBJECTIVES)
         _require_one_of("network", self.network, NETS)
         if objectives.OBJECTIVES[self.objective].energy and self.network != "energy":
             raise ValueError(f"the objective {self.objective!r} takes differences of an energy: add --network energy")
+        if self.level and objectives.OBJECTIVES[self.objective].law:
+            raise ValueError(f"the objective {self.objective!r} is a law of all levels; leave out --level")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             whole, least = field.type is int, 0 if field.name == "seed" else 1
@@ -64,6 +66,9 @@ class Config:
             zero = field.name == "level" and value == 0
             if field.type is float and not zero and not (isinstance(value, float) and 0 < value < math.inf):
                 raise ValueError(f"{field.name} must be a positive number; got {value!r}")
+
+        if self.level and self.process != LINEAR:
+            self.law(process)
 
     @classmethod
     def from_dict(cls, values: dict[str, object]) -> "Config":
@@ -93,8 +98,14 @@ class Config:
         return ScoreModel(Ensemble(nets), process, mean, covariance, self.predicts, base=base)
 
     def law(self, process: Process) -> times.Law:
-        """Return the law of the training times: one level, the objective's own, or log-normal ratios."""
+        """Return the law of the training times: one level, the objective's own, or log-normal ratios.
+
+        Raises ValueError for a level outside the range of the process.
+        """
         if self.level:
+            low, high = times.bounds(process)
+            if not low <= self.level <= high:
+                raise ValueError(f"expected a level between {low:g} and {high:g}, in data stds; got {self.level:g}")
             return times.level(float(process.time(torch.tensor(self.level, dtype=torch.float64))))
         own = objectives.OBJECTIVES[self.objective].law
         return own(process) if own else times.lognormal(process, self.noise_median, self.noise_spread)
@@ -108,7 +119,7 @@ class Config:
         return lambda x, generator: row.loss(model, x, law(len(x), generator), objectives.Task(x, truth), generator)
 
     def validation_loss(self, model: Denoiser) -> Callable[[Tensor, Generator], Tensor]:
-        """Return what decides: the denoising loss on single draws of noise, the same for every objective."""
+        """Return what decides: the denoising loss on single draws of noise, whatever the objective."""
         law = self.law(model.process)
         return lambda x, generator: objectives.denoising(model, x, law(len(x), generator), generator=generator)
 

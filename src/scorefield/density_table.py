@@ -23,6 +23,9 @@ MARGIN = 0.1
 POINTS = {1: 401, 2: 61}
 """Points of the grid along each column, for one column and for two."""
 
+MOST_POINTS = {1: 1_000_000, 2: 1_000}
+"""At most so many."""
+
 METHODS = ("flow", "path")
 
 
@@ -149,8 +152,9 @@ def recover(estimator: ScoreDensity, rows: pd.DataFrame, method: str | None, poi
     if level and method == "flow":
         raise ValueError(f"a RUN of one noise level ({level:g}) has no flow; expected --method path; got flow")
     count = POINTS[len(columns)] if points is None else points
-    if count < 3:
-        raise ValueError(f"--points must be at least 3; got {points}")
+    most = MOST_POINTS[len(columns)]
+    if not 3 <= count <= most:
+        raise ValueError(f"--points must be from 3 to {most:,} along each of {len(columns)} columns; got {points:,}")
     axes = [axis_for(column, rows[column.name].to_numpy(np.float64), count) for column in columns]
     constants = {column.name: column.origin for column in transform.columns if column.is_constant}
     table = points_of(axes, constants)[list(transform.names)]

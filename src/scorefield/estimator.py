@@ -23,7 +23,6 @@ from scorefield.fitting import (
     data_score,
     largest_distance,
     members_for,
-    reading_ratio,
     steps_within,
 )
 from scorefield.likelihood import LogProb, log_prob
@@ -101,7 +100,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         learner = Learner(self.config_, problem)
         self.losses_ = [report.train for report in learner.run() if report is not None]
         self.model_ = learner.result
-        self.score_ratio_ = reading_ratio(self.config_, self.model_, torch.cat(learner.held_out)[:1000])
+        self.score_ratio_ = learner.reading_ratio
         self.n_iter_ = self.config_.steps
         self.frame_ = isinstance(X, pd.DataFrame)
         return self
@@ -170,8 +169,6 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
             raise ValueError(f"n_samples must be a whole number of at least 1; got {n_samples!r}")
-        if sampler not in SAMPLERS:
-            raise ValueError(f"sampler must be one of {list(SAMPLERS)}; got {sampler!r}")
         state = self.random_state if random_state is None else random_state
         seed = int(check_random_state(state).randint(2**31 - 1))
         frame = pd.concat(self.sample_blocks(n_samples, sampler, steps, seed), ignore_index=True)
@@ -180,10 +177,12 @@ class ScoreDensity(DensityMixin, BaseEstimator):
     def sample_blocks(self, n: int, sampler: str, steps: int, seed: int) -> Iterator[pd.DataFrame]:
         """Yield n sampled rows in blocks, in the units of the data, by a sampler; by Langevin steps for one level."""
         model, generator = self.model_, spawn(seed, "sample")
+        if sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {list(SAMPLERS)}; got {sampler!r}")
+        path = times.grid(model.process, steps)
         if self.config_.level:
             blocks = langevin.sample_blocks(model, self.config_.level, n, generator)
         else:
-            path = times.grid(model.process, steps)
             blocks = samplers.sample_blocks(model, n, sampler=sampler, times=path, generator=generator)
         yield from map(self.transform_.inverse, blocks)
 
@@ -198,6 +197,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         train = problem.train
         if self.objective == "explicit":
             raise ValueError("the objective 'explicit' is for built-in data, whose score is known; try 'parzen'")
+        if isinstance(self.level, bool) or not isinstance(self.level, numbers.Real):
+            raise ValueError(f"level must be a number, 0 for all noise levels; got {self.level!r}")
         choices: dict = {"predicts": self.predicts, "objective": self.objective, "seed": seed}
         choices |= {"network": self.network, "level": float(self.level)}
         choices["process"], choices["span"] = self._named_process(train)

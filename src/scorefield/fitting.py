@@ -100,7 +100,7 @@ class Learner:
         self.bases = [self.base.fit(rows) for rows in others]
         self.held_out, self.data = [rows.to(device) for rows in parts], [rows.to(device) for rows in others]
         self.model = config.model(*moments(pool), self.base.fit(pool), problem.process).to(device)
-        self.truth = truth_for(config, problem.truth, pool)
+        self.truths = [truth_for(config, problem.truth, rows.float()) for rows in others]
         self.trainer = Trainer(self.model, config.steps, config.learning_rate)
         self.rows, self.noise = config.generator("rows"), config.generator("noise")
         self.sum, self.count, self.worse = 0.0, 0, 0
@@ -143,9 +143,18 @@ class Learner:
         model.load_state_dict(self.best)
         return model.eval()
 
+    @property
+    def reading_ratio(self) -> float:
+        """The noise ratio at which the result's score is read: its level, or what `score_ratio` finds."""
+        if self.config.level:
+            return self.config.level
+        rows = [part[: 1000 // len(self.held_out)] for part in self.held_out]
+        return score_ratio(self._views(self.result), rows, self.config.seed)
+
     def run(self) -> Iterator[Report | None]:
         """Train to the end; after each step yield a report, or None between reports."""
-        losses = [self.config.loss(view, self.truth) for view in self._views(self.model)]
+        views = self._views(self.model)
+        losses = [self.config.loss(view, truth) for view, truth in zip(views, self.truths, strict=True)]
         rows = [batches(data, self.config.batch_size, self.rows) for data in self.data]
         every = max(REPORT_STEPS, self.config.steps // REPORTS)
 
@@ -223,8 +232,9 @@ def truth_for(config: Config, truth: GaussianMixture | None, rows: Tensor) -> Ga
     """Return the density whose score an objective learns: a given one, or with 'parzen' a kernel density of rows."""
     if config.objective != "parzen":
         return truth
+    rows = rows[: base.CHOICE_ROWS]
     n, d = rows.shape
-    return GaussianMixture.kde(rows[: base.CHOICE_ROWS], (4 / ((d + 2) * n)) ** (1 / (d + 4)))  # Silverman, 1986
+    return GaussianMixture.kde(rows, (4 / ((d + 2) * n)) ** (1 / (d + 4)))  # Silverman, 1986
 
 
 def moments(x: Samples) -> tuple[Tensor, Tensor]:
@@ -307,30 +317,29 @@ def largest_distance(x: Rows) -> float:
     return float(torch.pdist(x[far].double()).max())
 
 
-def reading_ratio(config: Config, model: Denoiser, x: Samples) -> float:
-    """Return the noise ratio at which a model's score is read: its level, or `score_ratio` where it knows all."""
-    return config.level or score_ratio(model, x, config.seed)
-
-
 @torch.no_grad()
-def score_ratio(model: Denoiser, x: Samples, seed: int) -> float:
-    """Return the noise ratio r at which the model's score is closest to that of the clean data.
+def score_ratio(views: Sequence[Denoiser], parts: Sequence[Samples], seed: int) -> float:
+    """Return the noise ratio r at which the score is closest to that of the clean data.
 
     Reading the score at a small r divides the error of the predicted noise by r; a large r smooths the density. The
     held-out implicit loss 1/2 |S_r|^2 + div S_r, which is the squared distance to the true score up to a constant
-    (Hyvarinen, 2005), is smallest at the best of 16 ratios between RATIO_MIN and 1. x: held-out rows, model units.
+    (Hyvarinen, 2005), is smallest at the best of 16 ratios between RATIO_MIN and 1. parts: for each view of the model
+    rows in model units that it has not seen, not even in its base.
     """
     ratios = torch.logspace(math.log10(RATIO_MIN), 0, 16, dtype=torch.float64)
-    probes = None
-    if x.shape[1] > EXACT_UP_TO:
-        generator = spawn(seed, "score ratio")
-        probes = torch.stack([signs_like(x, generator) for _ in range(PROBES)])
+    generator = spawn(seed, "score ratio")
+    probes: list[Tensor | None] = [None] * len(parts)
+    if parts[0].shape[1] > EXACT_UP_TO:
+        probes = [torch.stack([signs_like(x, generator) for _ in range(PROBES)]) for x in parts]
 
-    def implicit(r: Tensor) -> float:
-        value, divergence = value_and_divergence(lambda x: data_score(model, x, float(r)), x, probes)
-        return float((dot(value, value) / 2 + divergence.reshape(-1, len(x)).mean(0)).mean())
+    def implicit(r: float) -> float:
+        total = 0.0
+        for view, x, v in zip(views, parts, probes, strict=True):
+            value, divergence = value_and_divergence(lambda x, view=view: data_score(view, x, r), x, v)  # type: ignore
+            total += float((dot(value, value) / 2 + divergence.reshape(-1, len(x)).mean(0)).sum())
+        return total
 
-    losses = [implicit(r) for r in ratios]
+    losses = [implicit(float(r)) for r in ratios]
     return float(ratios[losses.index(min(losses))])
 
 

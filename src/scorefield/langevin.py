@@ -40,6 +40,8 @@ def annealed(
     scores: the score at each level; sizes: the step size of each, for levels s_1 > ... > s_L best proportional to
     s_i^2 (Song and Ermon, 2019, algorithm 1). Raises ValueError unless there is one size a score, and as `unadjusted`.
     """
+    if len(scores) != len(sizes):
+        raise ValueError(f"expected one step size for each score; got {len(sizes)} for {len(scores)}")
     for score, size in zip(scores, sizes, strict=True):
         for state in unadjusted(score, x, size, steps, generator):
             yield (x := state)
@@ -53,9 +55,10 @@ def sample_blocks(model: ScoreModel, level: float, n: int, generator: Generator 
     """Yield n samples of a model at one noise ratio, in blocks of samplers.BLOCK rows, by STEPS Langevin steps.
 
     They start at the model's base, or at one Gaussian with the data's moments, and end with a jump to the clean part.
-    The step is a quarter of level^2, the shortest scale of the noised density. Between modes that the base does not
-    have at the right weight nothing is exchanged: more than one level, or all, mend that. Blocks draw as those of
-    `samplers.sample_blocks` do.
+    The step is a quarter of level^2, the shortest scale of the noised density, so chains walk a time of 250 level^2 in
+    all: at levels below about 0.06 less than a standard deviation, and samples stay near the base. Nor do modes
+    exchange mass. The clean part is a mean: at large levels samples are too narrow, those of N(0, 1) at level 1
+    by a half in variance. All levels mend all three. Blocks draw as those of `samplers.sample_blocks` do.
     """
     t = model.process.time(torch.tensor(level, dtype=torch.float64))
     a, s = model.process.mean_coef(t), model.process.std(t)

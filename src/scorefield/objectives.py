@@ -42,7 +42,7 @@ STEP = 0.05
 """The finite-difference step of the objectives of a model, in standard deviations of the noise."""
 
 CURVATURE = 0.1
-"""The weight of the curvature regulariser, for data of std 1 without noise."""
+"""The weight of the curvature regulariser, in units of the noise: it shrinks the score of pure noise by 1 / 1.2."""
 
 
 def explicit(score: Field, x: Samples, true_score: Field) -> PerSample:
@@ -50,8 +50,15 @@ def explicit(score: Field, x: Samples, true_score: Field) -> PerSample:
 
     Its mean over the density of true_score is the Fisher divergence; over a grid, tutorial 001's unweighted form. With
     the score of a kernel density estimate it is score matching by Parzen windows (Vincent, 2011).
+    Raises ValueError where the two have different shapes.
     """
-    return (score(x) - true_score(x)).square().flatten(1).sum(1) / 2
+    value, truth = score(x), true_score(x)
+    if value.shape != truth.shape:
+        raise ValueError(
+            f"expected both scores in the shape of the samples, {tuple(x.shape)}; got {tuple(value.shape)} and "
+            f"{tuple(truth.shape)}"
+        )
+    return (value - truth).square().flatten(1).sum(1) / 2
 
 
 def implicit(
@@ -180,15 +187,18 @@ def second_order(
 
     The posterior covariance of the noise is I - s D noise (Meng et al., 2021), so its trace, the mean of
     |z - noise|^2, is d - s div noise. The residual is not differentiated: where the noise is exact, the minimiser is
-    the exact divergence. probes: random directions, None for the exact divergence.
+    the exact divergence. probes: so many random signs v in place of it, and for each 1/2 (s v . D noise_hat v - d +
+    (v . (z - noise_hat))^2)^2 / d, whose minimiser is the exact v . D noise v.
     """
     a, s = model.process.kernel(t, x)
     z, d = normal_like(x, generator), x[0].numel()
     directions = axes(x) if probes is None else _signs(x, probes, generator)
-    noise, terms = derivatives(_standard_noise(model, s, t), (a * x + s * z) / s, directions)
-    divergence = terms.sum(0) if probes is None else terms.mean(0)
-    residual = (z - noise.detach()).square().flatten(1).sum(1)
-    return (divergence - d + residual).square() / (2 * d)
+    noise, terms = derivatives(lambda y: model.decompose(s * y, t)[1], (a * x + s * z) / s, directions)
+    residual = z - noise.detach()
+    if probes is None:
+        return (terms.sum(0) - d + dot(residual, residual)).square() / (2 * d)
+    slopes = torch.stack([dot(residual, v).square() for v in directions])
+    return (terms - d + slopes).square().mean(0) / (2 * d)
 
 
 @dataclass(frozen=True)
@@ -206,11 +216,12 @@ def at_noise(objective: Callable[[Field, Tensor, Generator | None], Tensor]) -> 
     """Make an objective of a vector field one of a model: the same, of its score at x_t = a x + s z.
 
     It is taken in y = x_t / s, in which the score is -noise and of order one at every level, and weighted like
-    `denoising` without a weight, by the squared error of the prediction for one of the noise.
+    `denoising` without a weight, by the squared error of the prediction for one of the noise. Rows so far out that a
+    step of STEP would be lost in their rounding are taken in a larger unit; the curvature term alone depends on it.
     """
 
     def loss(model: Denoiser, x: Samples, t: Times, task: Task, generator: Generator | None) -> PerSample:
-        y, field, weight, _ = _standardised(model, x, t, generator)
+        y, field, weight, _, _ = _standardised(model, x, t, generator)
         return weight * objective(field, y, generator)
 
     return loss
@@ -218,18 +229,19 @@ def at_noise(objective: Callable[[Field, Tensor, Generator | None], Tensor]) -> 
 
 def _standardised(
     model: Denoiser, x: Samples, t: Times, generator: Generator | None
-) -> tuple[Samples, Field, Tensor, Tensor]:
-    """Return y = (a x + s z) / s, the score -noise as a field of y, the weight of its squared error, and s."""
+) -> tuple[Samples, Field, Tensor, Tensor, Tensor]:
+    """Return y = x_t / u for a unit u >= s; the score in y; the weight of its squared error; u; that of the noise.
+
+    The last is z's part of the score, -z u / s, which denoising has for a target.
+    """
     a, s = model.process.kernel(t, x)
-    y = (a * x + s * normal_like(x, generator)) / s
+    z = normal_like(x, generator)
+    noisy = a * x + s * z
+    far = 200 * torch.finfo(x.dtype).eps / STEP * noisy.detach().flatten(1).abs().amax(1)
+    u = torch.maximum(s.expand(len(x), *[1] * (x.ndim - 1)), match(far, x))
     gain = prediction.noise_gain(a, s, *(match(c, x) for c in model.coefficients(t.double())))
-    noise = _standard_noise(model, s, t)
-    return y, lambda y: -noise(y), (gain**-2).flatten(), s
-
-
-def _standard_noise(model: Denoiser, s: Tensor, t: Tensor) -> Field:
-    """Return the noise as a field of y = x / s."""
-    return lambda y: model.decompose(s * y, t)[1]
+    field = lambda y: -u / s * model.decompose(u * y, t)[1]
+    return noisy / u, field, (s / (u * gain)).square().flatten(), u, -u / s * z
 
 
 def _explicit(model: Denoiser, x: Samples, t: Times, task: Task, generator: Generator | None) -> PerSample:
@@ -239,26 +251,26 @@ def _explicit(model: Denoiser, x: Samples, t: Times, task: Task, generator: Gene
             "for other data there is 'parzen', the score of a kernel density estimate"
         )
     truth = ExactDenoiser(task.truth.like(x), model.process)
-    y, field, weight, s = _standardised(model, x, t, generator)
-    return weight * explicit(field, y, lambda y: -truth.decompose(s * y, t)[1])
+    _, s = model.process.kernel(t, x)
+    y, field, weight, u, _ = _standardised(model, x, t, generator)
+    return weight * explicit(field, y, lambda y: -u / s * truth.decompose(u * y, t)[1])
 
 
-def _energy(model: Denoiser, t: Tensor, s: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the unnormalised log-density of a model at t as a function of y = x / s. ValueError where it has none."""
+def _energy(model: Denoiser, t: Tensor, u: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the unnormalised log-density of a model at t as a function of y = x / u. ValueError where it has none."""
     if not isinstance(model, ScoreModel) or not model.has_potential:
         raise ValueError("this objective differentiates an energy by differences: it needs --network energy")
-    return lambda y: model.log_potential(s * y, t)
+    return lambda y: model.log_potential(u * y, t)
 
 
 def _sliced_energy(model: Denoiser, x: Samples, t: Times, task: Task, generator: Generator | None) -> PerSample:
-    y, _, weight, s = _standardised(model, x, t, generator)
-    return weight * sliced_energy(_energy(model, t, s), y, step=STEP, generator=generator)
+    y, _, weight, u, _ = _standardised(model, x, t, generator)
+    return weight * sliced_energy(_energy(model, t, u), y, step=STEP, generator=generator)
 
 
 def _denoising_energy(model: Denoiser, x: Samples, t: Times, task: Task, generator: Generator | None) -> PerSample:
-    y, _, weight, s = _standardised(model, x, t, generator)
-    a, _ = model.process.kernel(t, x)
-    return weight * denoising_energy(_energy(model, t, s), y, a * x / s - y, step=STEP, generator=generator)
+    y, _, weight, u, target = _standardised(model, x, t, generator)
+    return weight * denoising_energy(_energy(model, t, u), y, target, step=STEP, generator=generator)
 
 
 def _denoising(model: Denoiser, x: Samples, t: Times, task: Task, generator: Generator | None) -> PerSample:
@@ -306,6 +318,10 @@ parzen            explicit, the truth being a kernel density estimate of the tra
 hutchinson        implicit with one random direction; finite-difference: along all axes; curvature: regularised
 energy-...        differences of the energy itself
 """
+
+
+DERIVATIVES = ("second-order", "implicit", "hutchinson", "curvature", "sliced")
+"""Those that differentiate the score: with an energy, third derivatives of its network."""
 
 
 def _slice(value: Tensor, derivative: Tensor, v: Tensor) -> Tensor:

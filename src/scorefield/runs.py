@@ -19,12 +19,12 @@ from scorefield.checkpoint import CheckpointError
 from scorefield.columns import Column
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
-from scorefield.fitting import PATIENCE, Learner, Report, reading_ratio
+from scorefield.fitting import PATIENCE, Learner, Report
 from scorefield.model import ScoreModel
 from scorefield.sde import LinearSDE
 from scorefield.transforms import TableTransform
 
-FORMAT = 2
+FORMAT = 3
 """The version of config.toml; a reader refuses another."""
 
 BASE = ("weights", "means", "covariances")
@@ -212,8 +212,7 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _save(run: Run, learner: Learner, offset: int) -> None:
-    rows = torch.cat(learner.held_out)[:1000]
-    ratio = reading_ratio(run.config, learner.result, rows) if learner.done else run.config.level or UNFINISHED_RATIO
+    ratio = learner.reading_ratio if learner.done else run.config.level or UNFINISHED_RATIO
     state = learner.state() | {"metrics": torch.tensor(offset)}
     checkpoint.save(run.folder, learner.trainer.step, _weights(learner.result, ratio), state, run.digest)
 

@@ -1,5 +1,6 @@
 """Where in time to train and where to step: laws of t for training, grids of t for sampling."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -41,9 +42,14 @@ def level(t: float) -> Law:
 
 
 def ladder(ts: Sequence[float]) -> Law:
-    """Each sample at one of a list of times, all equally likely. Raises ValueError for an empty list."""
+    """Each sample at one of a list of decreasing times, all equally likely.
+
+    Raises ValueError for an empty list and for times that do not decrease.
+    """
     if not len(ts):
         raise ValueError("a ladder needs at least one time; got an empty list")
+    if not all(t > u for t, u in itertools.pairwise(ts)) or not all(map(math.isfinite, ts)):
+        raise ValueError(f"the times of a ladder must decrease, from much noise to little; got {list(ts)}")
     rungs = torch.tensor(ts, dtype=torch.float64)
     return lambda n, generator=None: rungs[(draw_uniform(n, generator) * len(rungs)).long()]
 
