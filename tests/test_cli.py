@@ -400,7 +400,7 @@ def test_bad_tables_are_refused_in_one_line_and_leave_nothing(name, tmp_path, ru
         (["density", "NORUN", "--out", "x.csv"], ["not a run"]),
         (["density", "RUN", "--out", "x.csv"], ["one or two columns", "got 3", "--columns height,age"]),
         (["density", "ONE", "--out", "x.csv", "--method", "magic"], ["--method", "flow or path", "'magic'"]),
-        (["density", "ONE", "--out", "x.csv", "--points", "2"], ["--points", "at least 3", "2"]),
+        (["density", "ONE", "--out", "x.csv", "--points", "2"], ["--points", "from 3 to", "2"]),
         (["data", "moonz", "--out", "x.csv"], ["moonz", "moons"]),
         (["data", "moons"], ["--out"]),
         (["data", "moons", "-n", "0", "--out", "x.csv"], ["0"]),

@@ -88,7 +88,7 @@ def test_the_command_writes_a_table_and_a_figure(run_main, tmp_path):  # noqa: F
     assert "judged    by the true score" in err
     frame = pd.read_csv(tmp_path / "c" / "comparison.csv")
     assert list(frame["objective"]) == ["denoising", "explicit"]
-    assert list(frame.columns[5:]) == [f"{ratio:.3g}" for ratio in compare.RATIOS]
+    assert list(frame.columns[6:]) == [f"{ratio:.3g}" for ratio in compare.RATIOS]
     assert (frame["steps"] > 0).all()
     assert (tmp_path / "c" / "comparison.png").stat().st_size > 10_000
     refused(run_main("compare-objectives", "8gaussians", *arguments), "--force")
