@@ -76,7 +76,9 @@ def row(predicts: str, process, t: float, d: float) -> tuple[float, float]:
 
 def noise_weight(weight: str, process, t: float) -> float:
     _, g, a, s = kernel(process, t)
-    return {"noise": 1.0, "score": 1 / s**2, "clean": s**2 / a**2, "likelihood": g**2 / s**2}[weight]
+    snr = a**2 / s**2
+    weights = {"noise": 1.0, "score": 1 / s**2, "clean": 1 / snr, "likelihood": g**2 / s**2}
+    return (weights | {"min-snr": min(snr, 5.0) / snr, "edm": 1 + 1 / snr})[weight]
 
 
 def network(matrix: np.ndarray, z: np.ndarray, log_ratio: float) -> np.ndarray:

@@ -318,7 +318,7 @@ def largest_distance(x: Rows) -> float:
 
 
 @torch.no_grad()
-def score_ratio(views: Sequence[Denoiser], parts: Sequence[Samples], seed: int) -> float:
+def score_ratio(views: Sequence[Denoiser], parts: Sequence[Tensor], seed: int) -> float:
     """Return the noise ratio r at which the score is closest to that of the clean data.
 
     Reading the score at a small r divides the error of the predicted noise by r; a large r smooths the density. The
