@@ -73,7 +73,8 @@ def ours(train: np.ndarray, points: np.ndarray, seconds: float, seed: int) -> tu
         took = time.perf_counter() - began
         ask = ["logprob", folder / "run", folder / "points.parquet", "--out", folder / "logp.parquet", "--quiet"]
         subprocess.run([*command, *map(str, ask)], check=True)
-        said = [line for line in told.splitlines() if line.startswith(("base", "done", "stopped"))]
+        told = [line.split("; the run is in ")[0] for line in told.splitlines()]  # no path of a machine is kept
+        said = [line for line in told if line.startswith(("base", "done", "stopped"))]
         return pd.read_parquet(folder / "logp.parquet")["logprob"].to_numpy(), {"seconds": took, "said": said}
 
 
@@ -95,7 +96,7 @@ def measure_fold(name: str, repeat: int, fold: int, seconds: float) -> dict:
     order = np.random.Generator(np.random.PCG64(100 + repeat)).permutation(len(x))
     test = np.array_split(order, 5)[fold]
     found, said = log_densities(x[np.setdiff1d(order, test)], x[test], seconds, 10 * repeat + fold)
-    return {"rows": test.tolist(), **said, **{method: values.tolist() for method, values in found.items()}}
+    return {"rows": test.tolist(), **said, **{method: values.round(4).tolist() for method, values in found.items()}}
 
 
 def measure_truth(name: str, seed: int, seconds: float) -> dict:
