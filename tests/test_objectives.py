@@ -549,6 +549,20 @@ def test_second_order_with_random_signs_is_smallest_at_the_truth_in_two_dimensio
     assert float(slope.abs().max()) < 1e-10
 
 
+@pytest.mark.parametrize("objective", ["explicit", "implicit", "hutchinson", "sliced"])
+def test_the_unit_in_which_a_row_is_taken_does_not_matter(objective, monkeypatch):
+    """Half of |x_t|, far above s, in place of s: the same loss of each row, for a step that asks for it."""
+    density = DENSITIES["mixture-2d"]
+    model, x = learned(VP(), "v", 2), density.sample(20, Generator().manual_seed(0))
+    t = middle_time(VP(), 0.05)
+    task = objectives.Task(truth=density)
+    losses = []
+    for step in (0.05, 400 * torch.finfo(F64).eps):
+        monkeypatch.setattr(objectives, "STEP", step)
+        losses.append(OBJECTIVES[objective].loss(model, x, t, task, Generator().manual_seed(0)).detach())
+    assert_close(losses[0], losses[1], rtol=1e-9, atol=1e-9)
+
+
 def test_an_extreme_row_does_not_stop_finite_differences():
     """A row at 1e5 standard deviations, in float32, has a finite loss and leaves that of another row as it is."""
     model = learned(VP(), "v", 2).float()

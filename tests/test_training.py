@@ -1,6 +1,7 @@
 """Training: the loop learns a known score, the average is an average, a bad loss stops it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,12 @@ import torch
 from cases import f64, learned
 from torch import Generator
 
+from scorefield import base as bases
 from scorefield import fitting
 from scorefield.base import Base
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
-from scorefield.fitting import Learner, Problem, data_score, moments, score_ratio, steps_within
+from scorefield.fitting import Learner, Problem, data_score, moments, score_ratio, steps_within, truth_for
 from scorefield.model import ExactDenoiser
 from scorefield.process import VP
 from scorefield.training import AVERAGE, WARM_UP, Trainer, batches, trivial_model
@@ -167,6 +169,53 @@ def test_a_report_is_kept_unless_it_is_clearly_worse_than_the_lowest():
         learner.count, learner._validate = 1, lambda _, losses=losses: losses
         reports.append(learner._report())
     assert [report.kept for report in reports] == [True, True, False, False, True]
+
+
+def test_once_the_base_is_clearly_beaten_a_later_report_need_only_be_no_worse():
+    """Its own distance to the base may be below its own standard error: here 0.12 +- 0.15, after 0.2 +- 0."""
+    x = torch.randn(100, 2, generator=Generator().manual_seed(0))
+    learner = Learner(Config(steps=1, width=8, features=4), Problem(x, x))
+    base = torch.linspace(1, 2, 100, dtype=torch.float64)
+    wave = torch.tensor([1.5, -1.5], dtype=torch.float64).repeat(50)
+    learner.start = learner.lowest = base
+    reports = []
+    for losses in (base - 0.12 + wave, base - 0.2, base - 0.12 + wave, base + wave):
+        learner.count, learner._validate = 1, lambda _, losses=losses: losses
+        reports.append(learner._report())
+    assert [report.kept for report in reports] == [False, True, True, False]
+
+
+def test_the_reading_ratio_is_chosen_by_members_on_rows_that_their_base_has_not_seen(monkeypatch):
+    """Each member with its own part; on the base of all rows, whose kernels lie on those rows, the smallest would win."""
+    x = torch.randn(90, 2, generator=Generator().manual_seed(0))
+    learner = Learner(Config(steps=1, width=8, features=4, members=3), Problem(x[:80], x[80:]))
+    asked = {}
+
+    def score_ratio(views, parts, seed):
+        asked.update(bases=[view.base for view in views], parts=parts)
+        return 0.1
+
+    monkeypatch.setattr(fitting, "score_ratio", score_ratio)
+    assert learner.reading_ratio == 0.1
+    assert all(one is other for one, other in zip(asked["bases"], learner.bases, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(asked["parts"], learner.held_out, strict=True))
+    learner.config = replace(learner.config, level=0.3)
+    assert learner.reading_ratio == 0.3
+
+
+def test_parzen_learns_kernels_on_the_rows_of_each_member_alone():
+    """Silverman's width for so many rows, at most CHOICE_ROWS of them, and none that validate the member."""
+    x = torch.randn(90, 2, generator=Generator().manual_seed(0))
+    learner = Learner(Config(steps=1, width=8, features=4, members=3, objective="parzen"), Problem(x[:80], x[80:]))
+    for truth, rows, held_out in zip(learner.truths, learner.data, learner.held_out, strict=True):
+        assert torch.equal(truth.means, rows)
+        assert not (held_out[:, None] == truth.means).all(-1).any()
+        width = len(rows) ** (-1 / 6)
+        assert float(truth.covariances[0, 0, 0]) == pytest.approx(width**2, rel=1e-5)
+    many = torch.zeros(bases.CHOICE_ROWS + 100, 1)
+    found = truth_for(Config(steps=1, objective="parzen"), None, many)
+    assert len(found.means) == bases.CHOICE_ROWS
+    assert float(found.covariances[0, 0, 0]) == pytest.approx((4 / 3 / bases.CHOICE_ROWS) ** 0.4, rel=1e-5)
 
 
 def test_with_few_rows_a_report_is_kept_only_if_it_clearly_beats_the_base():

@@ -20,7 +20,6 @@ from scorefield import (
     evaluation,
     fitting,
     gallery,
-    objectives,
     plots,
     requests,
     runs,
@@ -325,7 +324,7 @@ def _new_run(
     if hints := suggestions(transform.columns, frame):
         say(f"hint      {hints} would keep samples where the values of these columns are")
     say(f"model     {config.process} process, the network predicts {config.predicts!r}, learned by {config.objective}")
-    if config.network == "energy" and options.objective in objectives.DERIVATIVES:
+    if config.network == "energy" and OBJECTIVES[config.objective].derivative:
         say("note      third derivatives of the energy are taken: steps cost 2 to 4 times those of denoising")
     say(f"range     {range_reason}")
     if config.members > 1:

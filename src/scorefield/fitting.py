@@ -132,7 +132,7 @@ class Learner:
     def result(self) -> ScoreModel:
         """The averaged weights of the last report that was kept: the model to use.
 
-        A report is kept only if its loss is smaller than that of the base by more than the standard error of their
+        A report is kept only once the smallest loss is below that of the base by more than the standard error of their
         difference, row by row; until then the model is the base. On few rows the loss rises again when a model starts
         to memorise, and a report must also have the smallest loss yet. On many rows the end is the best, and the report
         that happens to have the smallest loss is only luck: it is enough there not to be worse than it by more than
@@ -200,7 +200,7 @@ class Learner:
             self.lowest = losses
         fine = lower if len(self.data) > 1 else _above(losses, self.lowest) <= 1
         self.worse = self.worse + 1 if _above(losses, self.lowest) > CERTAIN else 0
-        kept = fine and _above(self.start, losses) > 1
+        kept = fine and _above(self.start, self.lowest) > 1
         if kept:
             self.best = _copy(average)
         return Report(self.trainer.step, train, float(losses.mean()) / self.trivial, kept)

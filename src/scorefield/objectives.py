@@ -240,7 +240,7 @@ def _standardised(
     far = 200 * torch.finfo(x.dtype).eps / STEP * noisy.detach().flatten(1).abs().amax(1)
     u = torch.maximum(s.expand(len(x), *[1] * (x.ndim - 1)), match(far, x))
     gain = prediction.noise_gain(a, s, *(match(c, x) for c in model.coefficients(t.double())))
-    field = lambda y: -u / s * model.decompose(u * y, t)[1]
+    field = lambda y: u * model.score(u * y, t)
     return noisy / u, field, (s / (u * gain)).square().flatten(), u, -u / s * z
 
 
@@ -251,9 +251,8 @@ def _explicit(model: Denoiser, x: Samples, t: Times, task: Task, generator: Gene
             "for other data there is 'parzen', the score of a kernel density estimate"
         )
     truth = ExactDenoiser(task.truth.like(x), model.process)
-    _, s = model.process.kernel(t, x)
     y, field, weight, u, _ = _standardised(model, x, t, generator)
-    return weight * explicit(field, y, lambda y: -u / s * truth.decompose(u * y, t)[1])
+    return weight * explicit(field, y, lambda y: u * truth.score(u * y, t))
 
 
 def _energy(model: Denoiser, t: Tensor, u: Tensor) -> Callable[[Tensor], Tensor]:
@@ -288,24 +287,30 @@ def _second_order(model: Denoiser, x: Samples, t: Times, task: Task, generator: 
 
 @dataclass(frozen=True)
 class ObjectiveRow:
-    """One row of OBJECTIVES: the loss, the law of t where it is part of it, and whether it needs an energy network."""
+    """One row of OBJECTIVES: the loss, the law of t where it is part of it, and what it asks of the network.
+
+    derivative: it differentiates the score, of an energy then the gradient; energy: it takes differences of an energy.
+    """
 
     loss: Objective
     law: Callable[[Process], times.Law] | None = None
+    derivative: bool = False
     energy: bool = False
 
 
 OBJECTIVES: dict[str, ObjectiveRow] = {
     "denoising": ObjectiveRow(_denoising),
     "likelihood": ObjectiveRow(_likelihood, law=times.log_uniform),
-    "second-order": ObjectiveRow(_second_order),
+    "second-order": ObjectiveRow(_second_order, derivative=True),
     "explicit": ObjectiveRow(_explicit),
     "parzen": ObjectiveRow(_explicit),
-    "implicit": ObjectiveRow(at_noise(lambda field, y, g: implicit(field, y))),
-    "hutchinson": ObjectiveRow(at_noise(lambda field, y, g: implicit(field, y, probes=1, generator=g))),
+    "implicit": ObjectiveRow(at_noise(lambda field, y, g: implicit(field, y)), derivative=True),
+    "hutchinson": ObjectiveRow(
+        at_noise(lambda field, y, g: implicit(field, y, probes=1, generator=g)), derivative=True
+    ),
     "finite-difference": ObjectiveRow(at_noise(lambda field, y, g: implicit(field, y, step=STEP))),
-    "curvature": ObjectiveRow(at_noise(lambda field, y, g: implicit(field, y, curvature=CURVATURE))),
-    "sliced": ObjectiveRow(at_noise(lambda field, y, g: sliced(field, y, generator=g))),
+    "curvature": ObjectiveRow(at_noise(lambda field, y, g: implicit(field, y, curvature=CURVATURE)), derivative=True),
+    "sliced": ObjectiveRow(at_noise(lambda field, y, g: sliced(field, y, generator=g)), derivative=True),
     "fd-sliced": ObjectiveRow(at_noise(lambda field, y, g: sliced(field, y, step=STEP, generator=g))),
     "energy-sliced": ObjectiveRow(_sliced_energy, energy=True),
     "energy-denoising": ObjectiveRow(_denoising_energy, energy=True),
@@ -318,10 +323,6 @@ parzen            explicit, the truth being a kernel density estimate of the tra
 hutchinson        implicit with one random direction; finite-difference: along all axes; curvature: regularised
 energy-...        differences of the energy itself
 """
-
-
-DERIVATIVES = ("second-order", "implicit", "hutchinson", "curvature", "sliced")
-"""Those that differentiate the score: with an energy, third derivatives of its network."""
 
 
 def _slice(value: Tensor, derivative: Tensor, v: Tensor) -> Tensor:
