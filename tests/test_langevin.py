@@ -55,20 +55,20 @@ def model_at(density: GaussianMixture, base: GaussianMixture | None):
     return Config(steps=1, width=8, features=4).model(density.mean, density.covariance, base).double()
 
 
-@pytest.mark.parametrize("level", [0.5, 1.0])
+@pytest.mark.parametrize("level", [0.5, 1.0, 3.0])
 def test_samples_of_one_level_are_the_clean_parts_of_its_density(level):
     """White Gaussian data: the clean part of N(0, 1 + r^2) is x / (1 + r^2), of variance 1 / (1 + r^2); step r^2 / 4.
 
-    The chain's own variance is larger by 1 / (1 - h / 2(a^2 + s^2)), h = s^2 / 4. 2,000 samples, false alarm 1e-6.
+    The chain's own variance is larger by 1 / (1 - h / 2(a^2 + s^2)), h = s^2 / 4. 4,000 samples, false alarm 1e-6; at level 3 twice the step is 14 per cent more.
     """
     density = GaussianMixture.gaussian(torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64))
-    x = torch.cat(list(langevin.sample_blocks(model_at(density, None), level, 2_000, Generator().manual_seed(0))))
+    x = torch.cat(list(langevin.sample_blocks(model_at(density, None), level, 4_000, Generator().manual_seed(0))))
     r2 = level**2
     share = 0.25 * r2 / (1 + r2) / 2
     variance = 1 / (1 + r2) / (1 - share)
-    assert x.shape == (2_000, 2)
-    assert abs(float(x.square().mean()) / variance - 1) < z_limit(4) * (2 / x.numel()) ** 0.5
-    assert abs(float(x.mean())) < z_limit(4) * (variance / x.numel()) ** 0.5
+    assert x.shape == (4_000, 2)
+    assert abs(float(x.square().mean()) / variance - 1) < z_limit(6) * (2 / x.numel()) ** 0.5
+    assert abs(float(x.mean())) < z_limit(6) * (variance / x.numel()) ** 0.5
 
 
 def test_samples_start_at_the_base_with_its_weights():

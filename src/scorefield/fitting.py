@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -300,13 +299,13 @@ def in_model_units(density: object, transform: TableTransform, frame: pd.DataFra
             "the objective 'explicit' needs data whose score is known, one of the built-in Gaussian mixtures; "
             "'parzen' learns the score of a kernel density estimate of any data"
         )
-    d = density.dim
-    corners = pd.DataFrame(np.vstack([np.zeros(d), np.eye(d)]), columns=frame.columns)
-    shift, *rows = transform.forward(corners).double()
-    matrix = torch.stack(rows) - shift
-    x = torch.from_numpy(frame.iloc[:100].to_numpy(dtype=float, copy=True))
-    if not torch.allclose(x @ matrix + shift, transform.forward(frame.iloc[:100]).double(), atol=1e-6):
+    part = frame.iloc[:1000]
+    x, z = torch.from_numpy(part.to_numpy(dtype=float, copy=True)), transform.forward(part).double()
+    extended = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+    solution = torch.linalg.lstsq(extended, z).solution
+    if not torch.allclose(extended @ solution, z, atol=1e-6):
         raise ValueError("the objective 'explicit' needs columns that are only shifted and scaled; leave out --bounds")
+    matrix, shift = solution[:-1], solution[-1]
     means, covariances = density.means.double(), density.covariances.double()
     return GaussianMixture(density.weights.double(), means @ matrix + shift, matrix.mT @ covariances @ matrix)
 

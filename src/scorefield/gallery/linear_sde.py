@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from scorefield.densities import GaussianMixture
-from scorefield.gallery.line import EXACT, F64, LEARNED, column, panels
+from scorefield.gallery.curves import EXACT, LEARNED, panels
+from scorefield.gallery.line import F64, column
 from scorefield.gallery.report import Results, row, save_figure
 from scorefield.process import VE, VP, Process, SubVP
 from scorefield.sde import LinearSDE, simulate
@@ -139,7 +140,7 @@ def draw_marginals(out: Path, data: GaussianMixture, grid: np.ndarray) -> None:
         figure = Figure((6.4, 5.0))
         surface(figure, grid, values, f"{name}: log-density over time")
         save_figure(figure, out / f"{name.lower()}-surface.png")
-        figure, (axes,) = panels(1, 6.0)
+        figure, (axes,) = panels()
         heatmap(axes, grid, values, f"{name}: log-density over time")
         save_figure(figure, out / f"{name.lower()}-heatmap.png")
 
@@ -147,7 +148,7 @@ def draw_marginals(out: Path, data: GaussianMixture, grid: np.ndarray) -> None:
 def draw_moments(out: Path, data: GaussianMixture, paths: int, steps: int = 1000) -> Results:
     """Write simulated moments over closed forms; return their largest deviations in standard errors."""
     results: Results = {}
-    figure, frames = panels(len(PROCESSES), 4.2)
+    figure, frames = panels(len(PROCESSES), width=4.2)
     for axes, (name, process) in zip(frames, PROCESSES.items(), strict=True):
         t, mean, variance = moments(process, data, paths, steps, spawn(0, "moments", name))
         exact_mean, exact_variance = closed_moments(process, data, t)
@@ -169,7 +170,7 @@ def draw_moments(out: Path, data: GaussianMixture, paths: int, steps: int = 1000
 def draw_kernels(out: Path, data: GaussianMixture, grid: np.ndarray) -> Results:
     """Write the page's kernels and marginals beside the true ones; return both at three times."""
     results: Results = {}
-    figure, frames = panels(4, 3.6)
+    figure, frames = panels(4, width=3.6)
     maps = Figure((11, 7), layout="constrained")
     places = maps.subplots(2, 2)
     for i, (name, page) in enumerate(PAGE.items()):
@@ -177,7 +178,7 @@ def draw_kernels(out: Path, data: GaussianMixture, grid: np.ndarray) -> Results:
         for j, what in enumerate(("mean factor", "standard deviation")):
             axes = frames[2 * i + j]
             axes.plot(TIMES, true(TIMES)[j], color=EXACT, alpha=0.5, linewidth=2.5, label="true")
-            axes.plot(TIMES, page(TIMES)[j], "--", color=LEARNED, label="page")
+            axes.plot(TIMES, page(TIMES)[j], "--", color=LEARNED[0], label="page")
             axes.set(title=f"{name}: {what}", xlabel="t")
             axes.legend(fontsize=8)
             for t, ours, theirs in zip(CHECKED, true(CHECKED)[j], page(CHECKED)[j], strict=True):

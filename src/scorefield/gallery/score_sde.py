@@ -16,7 +16,17 @@ from torch import Tensor, nn
 
 from scorefield import langevin
 from scorefield.gallery import line, linear_sde, score_sde_corrected, score_sde_rewrite
-from scorefield.gallery.line import EXACT, F64, ROWS
+from scorefield.gallery.curves import (
+    animate,
+    draw_bars,
+    draw_curves,
+    draw_dots,
+    draw_losses,
+    draw_paths,
+    panels,
+    picture,
+)
+from scorefield.gallery.line import F64
 from scorefield.gallery.report import Results, row, save_figure
 from scorefield.objectives import explicit
 from scorefield.recovery import total_variation
@@ -25,6 +35,7 @@ from scorefield.tensors import normal_like, spawn
 TARGET = line.mixture([0.5, 0.5], [-1.0, 1.0], [0.2, 0.2])
 GRID = np.linspace(-2, 2, 200)
 PDF, SCORE = line.pdf(TARGET, GRID), TARGET.score(line.column(GRID))[:, 0].numpy()
+LIMITS = (1.1 * SCORE.min(), 1.1 * SCORE.max())
 LEVELS = torch.logspace(1, -1, 6, base=2, dtype=F64)
 SMALLEST = float(LEVELS[-1])
 FLOOR, ZERO = line.noise_floor(TARGET, LEVELS) / 2, 0.5
@@ -176,13 +187,13 @@ def wide_pdf(density: line.GaussianMixture) -> np.ndarray:
 def draw_data(out: Path) -> None:
     """Write the sample with the density, and the score."""
     sample = TARGET.sample(1024, spawn(0, "rows"))
-    figure, (axes,) = line.panels(1, 6.0)
-    line.draw_bars(axes, sample, 80, GRID, {"exact density": PDF}, "Data")
-    axes.plot(sample, TARGET.log_prob(sample).exp(), ".", color=ROWS, markersize=2)
+    figure, (axes,) = panels()
+    draw_bars(axes, sample[:, 0].numpy(), 80, GRID, {"exact density": PDF}, "Data")
+    draw_dots(axes, sample[:, 0].numpy(), GRID, PDF)
     save_figure(figure, out / "data.png")
-    figure, (axes,) = line.panels(1, 6.0)
-    line.draw(axes, GRID, {"exact score": SCORE}, "Score of the target", "score")
-    axes.plot(sample, TARGET.score(sample), ".", color=ROWS, markersize=2)
+    figure, (axes,) = panels()
+    draw_curves(axes, GRID, {"exact score": SCORE}, "Score of the target", "score")
+    draw_dots(axes, sample[:, 0].numpy(), GRID, SCORE)
     save_figure(figure, out / "score.png")
 
 
@@ -199,42 +210,37 @@ def draw_levels(
     out: Path, name: str, what: str, exact: np.ndarray, smoothed: np.ndarray, found: list[np.ndarray], sample: Tensor
 ) -> None:
     """Write one curve a level with the exact one and the sample, and that of the last level alone."""
-    figure, (axes,) = line.panels(1, 6.0)
+    figure, (axes,) = panels()
     levels = {f"sigma {s:.3f}": curve for s, curve in zip(LEVELS.tolist(), found, strict=True)}
-    line.draw(axes, GRID, {f"exact {what}": exact} | levels, f"Learned {what}, by level of noise", what)
-    axes.plot(sample, np.interp(sample, GRID, exact), ".", color=ROWS, markersize=2)
+    draw_curves(axes, GRID, {f"exact {what}": exact} | levels, f"Learned {what}, by level of noise", what)
+    draw_dots(axes, sample[:, 0].numpy(), GRID, exact)
     save_figure(figure, out / f"{name}.png")
     curves = {f"exact {what}": exact, "of the target smoothed by 0.5": smoothed, "learned at sigma 0.5": found[-1]}
-    line.picture(out / f"{name}-last.png", GRID, curves, f"Learned {what} at the smallest noise", what)
+    picture(out / f"{name}-last.png", GRID, curves, f"Learned {what} at the smallest noise", what)
 
 
 def draw_training(out: Path, runs: list[Trained], steps: int) -> None:
     """Write the losses of all seeds between what can be reached and what a zero network has, and two animations."""
-    figure, (axes,) = line.panels(1, 6.0)
-    for found in runs:
-        axes.plot(range(1, steps + 1), found.losses, linewidth=0.5, alpha=0.5)
-    axes.plot(range(50, 1001, 50), PUBLISHED, "k.", label="published")
-    axes.axhline(float(FLOOR.mean()), color=EXACT, linestyle="--", label=f"exact scores, {FLOOR.mean():.5f}")
-    axes.axhline(ZERO, color="grey", linestyle=":", label="zero network, 0.5")
-    axes.set(title=f"Loss, {len(runs)} seeds", xlabel="step", ylabel="loss", xlim=(0, steps), ylim=(0.15, 0.6))
-    axes.legend(fontsize=8)
+    figure, (axes,) = panels()
+    printed = dict(zip(range(50, 1001, 50), PUBLISHED, strict=True))
+    losses = [found.losses for found in runs]
+    draw_losses(axes, losses, f"Loss, {len(runs)} seeds", float(FLOOR.mean()), printed, ZERO)
+    axes.set(xlim=(0, steps), ylim=(0.15, 0.6))
     save_figure(figure, out / "loss.png")
     scores, titles = runs[0].scores, [f"step {8 * i}" for i in range(len(runs[0].scores))]
-    box = {"ylim": (1.1 * SCORE.min(), 1.1 * SCORE.max()), "ylabel": "score"}
-    line.animate(out / "fits.gif", GRID, {"exact score": SCORE}, scores, titles, 20, **box)
+    animate(out / "fits.gif", GRID, {"exact score": SCORE}, scores, titles, 20, "score", LIMITS)
     densities = [line.summed(score, GRID) for score in scores]
-    box = {"ylim": (0, 1.35), "ylabel": "density"}
-    line.animate(out / "densities.gif", GRID, {"exact density": PDF}, densities, titles, 10, **box)
+    animate(out / "densities.gif", GRID, {"exact density": PDF}, densities, titles, 10, "density", (0.0, 1.35))
 
 
 def draw_samples(out: Path, path: Tensor) -> None:
     """Write the Langevin trajectories and the histogram of their ends."""
-    figure, (axes,) = line.panels(1, 6.0)
+    figure, (axes,) = panels()
     title = f"Annealed Langevin: M = 50, dt = {STEP:.4f}"
-    line.draw_paths(axes, STEP * np.arange(len(path)), path, title, "time")
+    draw_paths(axes, STEP * np.arange(len(path)), path.numpy(), title, "time")
     save_figure(figure, out / "langevin.png")
-    figure, (axes,) = line.panels(1, 6.0)
+    figure, (axes,) = panels()
     wide = np.linspace(-6, 6, 1201)
     curves = {"exact density": wide_pdf(TARGET), "target smoothed by 0.5": wide_pdf(SMOOTHED)}
-    line.draw_bars(axes, path[-1], 40, wide, curves, "Ends of the chains")
+    draw_bars(axes, path[-1].numpy(), 40, wide, curves, "Ends of the chains")
     save_figure(figure, out / "langevin-histogram.png")

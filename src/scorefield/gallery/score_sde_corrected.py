@@ -18,7 +18,8 @@ from torch import Tensor
 from scorefield import langevin, times
 from scorefield.estimator import ScoreDensity
 from scorefield.gallery import line
-from scorefield.gallery.line import EXACT, F64, LEARNED
+from scorefield.gallery.curves import EXACT, LEARNED, draw_bars, draw_curves, draw_paths, panels
+from scorefield.gallery.line import F64
 from scorefield.gallery.report import Results, row, save_figure
 from scorefield.likelihood import log_prob
 from scorefield.model import Denoiser, ScoreModel
@@ -137,42 +138,42 @@ def rows(learned: list[Learned], kernels: list[np.ndarray], defaults: list[np.nd
 
 def draw_scores(out: Path, model: ScoreModel) -> None:
     """Write the learned score at three levels of noise beside the exact one."""
-    figure, frames = line.panels(3, 4.2)
+    figure, frames = panels(3, width=4.2)
     for axes, ratio in zip(frames, (0.1, 0.5, 2.0), strict=True):
         grid = np.linspace(-2 - 2 * ratio, 2 + 2 * ratio, 201)
         exact = TARGET.noised(1.0, ratio).score(line.column(grid))[:, 0].numpy()
         with torch.no_grad():
             found = at_ratio(model, ratio)(line.column(grid).float())[:, 0].numpy()
         curves = {"exact": exact, "learned": found}
-        line.draw(axes, grid, curves, f"Score of the data with noise {ratio}", "score", color=LEARNED)
+        draw_curves(axes, grid, curves, f"Score of the data with noise {ratio}", "score")
     save_figure(figure, out / "scores.png")
 
 
 def draw_densities(out: Path, learned: list[Learned], kernel: np.ndarray, default: np.ndarray) -> None:
     """Write the densities of one seed: by the flow, of the default, of a kernel density, and by path integrals."""
-    figure, (left, right) = line.panels(2, 5.5)
+    figure, (left, right) = panels(2, width=5.5)
     curves = {
         "exact density": PDF,
         "network, by the flow": learned[0].flow,
         "ScoreDensity": default,
         "kernel density": kernel,
     }
-    line.draw(left, GRID, curves, "By the flow, from 1,024 rows", "density")
+    draw_curves(left, GRID, curves, "By the flow, from 1,024 rows", "density")
     paths = {f"path integral, noise {r}": q for r, q in zip(RATIOS, learned[0].paths, strict=True) if r != 0.02}
-    line.draw(right, GRID, {"exact density": PDF} | paths, "The same network, by path integrals", "density")
+    draw_curves(right, GRID, {"exact density": PDF} | paths, "The same network, by path integrals", "density")
     right.sharey(left)
     save_figure(figure, out / "densities.png")
 
 
 def draw_masses(out: Path, learned: list[Learned]) -> None:
     """Write the mass that each seed gives to the left mode: by path integrals, level by level, and by the flow."""
-    figure, (axes,) = line.panels(1, 6.0)
+    figure, (axes,) = panels()
     for found in learned:
-        axes.semilogx(RATIOS, [line.mass_below(0.0, q, GRID) for q in found.paths], ".-", color=LEARNED, alpha=0.5)
-        axes.axhline(line.mass_below(0.0, found.flow, GRID), color="#009E73", alpha=0.5, linewidth=0.8)
+        axes.semilogx(RATIOS, [line.mass_below(0.0, q, GRID) for q in found.paths], ".-", color=LEARNED[0], alpha=0.5)
+        axes.axhline(line.mass_below(0.0, found.flow, GRID), color=LEARNED[1], alpha=0.5, linewidth=0.8)
     axes.axhline(0.5, color=EXACT, linestyle="--")
-    axes.plot([], [], ".-", color=LEARNED, label="path integral of the score at one level")
-    axes.plot([], [], color="#009E73", label="the same networks, by the flow")
+    axes.plot([], [], ".-", color=LEARNED[0], label="path integral of the score at one level")
+    axes.plot([], [], color=LEARNED[1], label="the same networks, by the flow")
     axes.plot([], [], "--", color=EXACT, label="true")
     axes.set(
         title=f"Mass below zero, {len(learned)} seeds", xlabel="noise s/a", ylabel="mass below zero", ylim=(-0.03, 1.2)
@@ -183,14 +184,14 @@ def draw_masses(out: Path, learned: list[Learned]) -> None:
 
 def draw_samples(out: Path, models: list[ScoreModel]) -> Results:
     """Write 256 trajectories of the reverse SDE, the flow and Langevin with steps s^2 / 4, and their ends."""
-    figure, frames = line.panels(3, 4.5)
-    ends, bars = line.panels(3, 4.5)
+    figure, frames = panels(3, width=4.5)
+    ends, bars = panels(3, width=4.5)
     results: Results = {}
     for axes, below, (name, make) in zip(frames, bars, WAYS.items(), strict=True):
         paths = [make(model, seed) for seed, model in enumerate(models)]
-        line.draw_paths(axes, np.arange(len(paths[0])), paths[0], name, "step")
+        draw_paths(axes, np.arange(len(paths[0])), paths[0].numpy(), name, "step")
         every = torch.cat([path[-1] for path in paths])
-        line.draw_bars(below, every, 60, GRID, {"exact density": PDF}, f"{name}, all seeds")
+        draw_bars(below, every.numpy(), 60, GRID, {"exact density": PDF}, f"{name}, all seeds")
         share = [float((path[-1] < 0).double().mean()) for path in paths]
         valley = [float((path[-1].abs() < 0.5).double().mean()) for path in paths]
         results |= row(f"{name}: share below zero (true 0.5)", None, share)

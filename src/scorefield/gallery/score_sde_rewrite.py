@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from scorefield import times
 from scorefield.densities import GaussianMixture
 from scorefield.gallery import line
-from scorefield.gallery.line import EXACT, LEARNED, ROWS
+from scorefield.gallery.curves import (
+    animate,
+    draw_bars,
+    draw_curves,
+    draw_dots,
+    draw_losses,
+    draw_paths,
+    panels,
+    picture,
+)
 from scorefield.gallery.report import Results, row, save_figure
 from scorefield.likelihood import log_prob
 from scorefield.model import Denoiser, ScoreModel
@@ -29,6 +38,7 @@ TARGET = line.mixture([0.8, 0.2], [-1.0, 1.0], [0.4, 0.3])
 GRID = np.linspace(-3, 3, 200)
 WIDE = np.linspace(-9, 9, 1801)
 PDF, SCORE = line.pdf(TARGET, GRID), TARGET.score(line.column(GRID))[:, 0].numpy()
+LIMITS = (1.1 * SCORE.min(), 1.1 * SCORE.max())
 BROWNIAN = LinearSDE(lambda t: torch.zeros_like(t), lambda t: torch.ones_like(t))
 """dX = dW, so a = 1 and s = sqrt(t)."""
 
@@ -147,32 +157,25 @@ def run(out: Path, seeds: int, quick: bool) -> Results:
 def draw_training(out: Path, runs: list[Trained], densities: list[np.ndarray]) -> None:
     """Write data, score, fit, recovered density, losses and two animations."""
     sample = TARGET.sample(1024, spawn(0, "rows"))
-    figure, (left, right) = line.panels(2, 5.5)
-    line.draw_bars(left, sample, 80, GRID, {"exact density": PDF}, "Data of the rewritten page")
-    line.draw(right, GRID, {"exact score": SCORE}, "Score", "score")
-    right.plot(sample, TARGET.score(sample), ".", color=ROWS, markersize=2)
+    figure, (left, right) = panels(2, width=5.5)
+    draw_bars(left, sample[:, 0].numpy(), 80, GRID, {"exact density": PDF}, "Data of the rewritten page")
+    draw_curves(right, GRID, {"exact score": SCORE}, "Score", "score")
+    draw_dots(right, sample[:, 0].numpy(), GRID, SCORE)
     save_figure(figure, out / "rewrite-data.png")
-    figure, (left, right) = line.panels(2, 5.5)
-    line.draw(
-        left, GRID, {"exact score": SCORE, "learned": runs[0].scores[-1]}, "Score at t = 0", "score", color=LEARNED
-    )
+    figure, (left, right) = panels(2, width=5.5)
+    draw_curves(left, GRID, {"exact score": SCORE, "learned": runs[0].scores[-1]}, "Score at t = 0", "score")
     curves = {"exact density": PDF, "recovered": densities[0]}
-    line.draw(right, GRID, curves, "Recovered density", "density", color=LEARNED)
+    draw_curves(right, GRID, curves, "Recovered density", "density")
     save_figure(figure, out / "rewrite-fit.png")
-    figure, (axes,) = line.panels(1, 6.0)
-    for found in runs:
-        axes.plot(found.losses, linewidth=0.4, alpha=0.4)
-    axes.axhline(FLOOR, color=EXACT, linestyle="--", label=f"exact scores, {FLOOR:.4f}")
-    axes.axhline(1.0, color="grey", linestyle=":", label="zero network, 1")
-    axes.set(title=f"Loss of the rewritten page, {len(runs)} seeds", xlabel="step", ylabel="loss", ylim=(0.4, 1.1))
-    axes.legend(fontsize=8)
+    figure, (axes,) = panels()
+    losses = [found.losses for found in runs]
+    draw_losses(axes, losses, f"Loss of the rewritten page, {len(runs)} seeds", FLOOR, {}, 1.0)
+    axes.set_ylim(0.4, 1.1)
     save_figure(figure, out / "rewrite-loss.png")
     titles = [f"step {50 * i}" for i in range(len(runs[0].scores))]
-    box = {"ylim": (1.1 * SCORE.min(), 1.1 * SCORE.max()), "ylabel": "score"}
-    line.animate(out / "rewrite-fit.gif", GRID, {"exact score": SCORE}, runs[0].scores, titles, 10, **box)
+    animate(out / "rewrite-fit.gif", GRID, {"exact score": SCORE}, runs[0].scores, titles, 10, "score", LIMITS)
     frames = [line.summed(score, GRID) for score in runs[0].scores]
-    box = {"ylim": (0, 1.35), "ylabel": "density"}
-    line.animate(out / "rewrite-density.gif", GRID, {"exact density": PDF}, frames, titles, 10, **box)
+    animate(out / "rewrite-density.gif", GRID, {"exact density": PDF}, frames, titles, 10, "density", (0.0, 1.35))
 
 
 def draw_density(out: Path, recovered: np.ndarray, flow: np.ndarray) -> None:
@@ -182,7 +185,7 @@ def draw_density(out: Path, recovered: np.ndarray, flow: np.ndarray) -> None:
         "recovered at t = 0, as published": recovered,
         "the same network, by the flow": flow,
     }
-    line.picture(out / "rewrite-density.png", GRID, curves, "Rewritten page: density", "density")
+    picture(out / "rewrite-density.png", GRID, curves, "Rewritten page: density", "density")
 
 
 def draw_starts(out: Path, models: list[ScoreModel], recovered: np.ndarray) -> Results:
@@ -190,22 +193,22 @@ def draw_starts(out: Path, models: list[ScoreModel], recovered: np.ndarray) -> R
     starts = list(STARTS.values())
     chains = [reverse(model, starts, 1024, seed) for seed, model in enumerate(models)]
     results: Results = {}
-    figure, frames = line.panels(3, 4.5)
+    figure, frames = panels(3, width=4.5)
     for i, (axes, (name, start)) in enumerate(zip(frames, STARTS.items(), strict=True)):
         ends = [path[-1].chunk(3)[i] for path in chains]
         exact = right_mass(start)
         title = f"Start: {name}\nright mode, exact scores: {exact:.3f} (true 0.2)"
-        line.draw_bars(axes, torch.cat(ends), 80, GRID, {"exact density": PDF}, title)
+        draw_bars(axes, torch.cat(ends).numpy(), 80, GRID, {"exact density": PDF}, title)
         axes.set_xlim(-3, 3)
         results |= row(f"right mode with exact scores from {name} (true 0.2)", None, [exact])
         right = [float((x > VALLEY).double().mean()) for x in ends]
         results |= row(f"right of the valley, learned, from {name} (true {1 - LEFT:.4f})", None, right)
     save_figure(figure, out / "corrected" / "rewrite-starts.png")
     path = chains[0][:, :256]
-    figure, (left, right_axes) = line.panels(2, 5.5)
-    line.draw_paths(left, np.linspace(1, T_MIN, len(path)), path, "256 reverse trajectories from N(0, 1)", "t")
+    figure, (left, right_axes) = panels(2, width=5.5)
+    draw_paths(left, np.linspace(1, T_MIN, len(path)), path.numpy(), "256 reverse trajectories from N(0, 1)", "t")
     left.invert_xaxis()
     curves = {"exact density": PDF, "recovered": recovered}
-    line.draw_bars(right_axes, path[-1], 40, GRID, curves, "Their ends")
+    draw_bars(right_axes, path[-1].numpy(), 40, GRID, curves, "Their ends")
     save_figure(figure, out / "as-published" / "rewrite-samples.png")
     return results
