@@ -26,7 +26,7 @@ from scorefield.fitting import (
     truth_for,
 )
 from scorefield.model import ExactDenoiser
-from scorefield.process import VP
+from scorefield.process import VP, make
 from scorefield.training import AVERAGE, WARM_UP, Trainer, batches, trivial_model
 from scorefield.transforms import TableTransform
 
@@ -230,6 +230,20 @@ def test_a_density_in_model_units_is_that_of_the_transformed_rows():
     bent = TableTransform.fit(frame.abs(), {"a": (0, math.inf)})
     with pytest.raises(ValueError, match="only shifted and scaled"):
         in_model_units(density, bent, frame.abs() + 0.1)
+
+
+def test_one_level_is_the_time_of_its_noise_ratio():
+    """For processes where s/a is not t; outside their range it is refused before anything is made."""
+    for name in ("vp", "edm", "straight"):
+        config = Config(steps=1, process=name, level=0.3)
+        process = make(name, ())
+        t = config.law(process)(5, Generator())
+        torch.testing.assert_close(process.ratio(t), torch.full((5,), 0.3, dtype=torch.float64), rtol=1e-12, atol=0)
+    for level in (1e-6, 1e3):
+        with pytest.raises(ValueError, match=r"expected a level between 0\.001 and 152"):
+            Config(steps=1, level=level)
+    with pytest.raises(ValueError, match="law of all levels; leave out --level"):
+        Config(steps=1, level=0.3, objective="likelihood")
 
 
 def test_parzen_learns_kernels_on_the_rows_of_each_member_alone():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.animation import PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -29,7 +29,11 @@ def save_animation(figure: Figure, draw: Callable[[int], None], frames: int, fps
     draw(0)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # keeps the axes where they are, and takes half the time
-    FuncAnimation(figure, draw, frames).save(path, writer=PillowWriter(fps=fps), dpi=80)
+    writer = PillowWriter(fps=fps)
+    with writer.saving(figure, str(path), dpi=80):
+        for i in range(frames):
+            draw(i)
+            writer.grab_frame()
 
 
 def row(
