@@ -28,6 +28,9 @@ MOST_POINTS = {1: 1_000_000, 2: 1_000}
 
 METHODS = ("flow", "path")
 
+BINS = 60
+"""Bins of the histogram; a lattice of fewer values has a bin for each."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -114,7 +117,8 @@ class DensityTable:
     def _curves(self, upper: Axes, lower: Axes, rows: np.ndarray) -> None:
         (axis,) = self.axes
         step = axis.x[1] - axis.x[0]
-        edges = np.append(axis.x, axis.x[-1] + step) - step / 2 if axis.column.step else 60
+        few = axis.column.step and len(axis.x) <= BINS
+        edges = np.append(axis.x, axis.x[-1] + step) - step / 2 if few else BINS
         heights, edges = np.histogram(rows, edges, density=True)
         upper.stairs(heights, edges, fill=True, color=DATA, alpha=0.4, label=f"data ({len(rows):,} rows)")
         for name, values in self.logs.items():

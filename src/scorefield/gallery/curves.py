@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scorefield.gallery.report import save_animation, save_figure
 
 EXACT, SAMPLE = "0.35", "#0072B2"  # grey and the blue of Okabe and Ito (2008)
-LEARNED = ["#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0072B2"]  # more of their colours
+LEARNED = ["#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "black"]  # more of their colours
 
 Curves = Mapping[str, np.ndarray]
 """Curves over one grid by their name in the legend; the first is the exact one."""
