@@ -14,11 +14,14 @@ SOURCE = Path(scorefield.__file__).parent
 
 LAYERS = [
     {"types"},
-    {"tensors", "ode", "checkpoint", "cli", "columns", "recovery"},
+    {"tensors", "ode", "brownian", "checkpoint", "cli", "columns", "recovery"},
     {"process", "densities", "data", "transforms", "nets"},
     {"sde", "prediction", "divergence", "times", "toys", "metrics"},
     {"model", "base", "diagnostics", "fidelity"},
-    {"objectives", "samplers", "likelihood", "causes"},
+    {"objectives", "walks", "likelihood", "causes"},
+    {"exponential"},
+    {"adaptive"},
+    {"samplers"},
     {"config", "langevin", "training", "verdict"},
     {"fitting", "plots"},
     {"runs", "compare", "requests"},

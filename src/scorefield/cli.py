@@ -77,8 +77,9 @@ class Sample(Common):
     """number of rows"""
     out: Annotated[Path, arg(aliases=["-o"])]
     """file to write: .csv .tsv .parquet .npy or .npz"""
-    sampler: str = "heun"
-    """heun, ddim, euler, ancestral or euler_maruyama"""
+    sampler: str = "adams"
+    """adams, heun, ddim, euler, dpmpp_2m, deis or adaptive_flow; with noise: ancestral, euler_maruyama, churned_heun,
+    dpmpp_2m_sde, exponential_heun, adaptive_sde or predictor_corrector"""
     steps: int = 32
     """steps of the sampler"""
     seed: int = 0

@@ -158,7 +158,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         self,
         n_samples: int = 1,
         random_state: int | np.random.RandomState | None = None,
-        sampler: str = "heun",
+        sampler: str = "adams",
         steps: int = samplers.STEPS,
     ) -> np.ndarray | pd.DataFrame:
         """Draw n_samples rows, (n, d), in the units and types of the data: an array, or a frame when fit got one.
@@ -177,9 +177,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
     def sample_blocks(self, n: int, sampler: str, steps: int, seed: int) -> Iterator[pd.DataFrame]:
         """Yield n sampled rows in blocks, in the units of the data, by a sampler; by Langevin steps for one level."""
         model, generator = self.model_, spawn(seed, "sample")
-        if sampler not in SAMPLERS:
-            raise ValueError(f"sampler must be one of {list(SAMPLERS)}; got {sampler!r}")
-        path = times.grid(model.process, steps)
+        path = samplers.grid_for(sampler, model.process, steps)
         if self.config_.level:
             blocks = langevin.sample_blocks(model, self.config_.level, n, generator)
         else:

@@ -1,51 +1,30 @@
-"""Samplers: steps from time t to an earlier time u, and the walk that chains them.
+"""Samplers: steps from time t to an earlier time u, and the table of all.
 
 A sampler is (model, x, times) -> Iterator[x] over decreasing times, so a trajectory is a list of it, a progress bar
 wraps it, and stopping is `break`. b, r are the coefficients a, s at u.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
+from scorefield import adaptive, exponential
 from scorefield.model import Denoiser
+from scorefield.process import Process
 from scorefield.tensors import integer, normal_like, spawn
 from scorefield.times import grid
 from scorefield.types import Grid, Path, Samples
-
-Step = Callable[[Denoiser, Samples, Tensor, Tensor], Samples]
-"""(model, x, t, u) -> x at u, for 0-dimensional times u < t."""
-
-Sampler = Callable[[Denoiser, Samples, Grid], Path]
-"""(model, x, times) -> the states at times[1:], for decreasing times; x is the state at times[0]."""
+from scorefield.walks import Sampler, Step, checked, then, walk
 
 STEPS = 32
-"""Steps of a sampler unless said otherwise: where the error of Heun's fades into that of a learned model."""
+"""Steps of a sampler unless said otherwise: where the error of the default fades into that of a learned model."""
 
 BLOCK = 1024
 """Samples are drawn in blocks of this size, each with a generator of its own."""
-
-
-def walk(step: Step) -> Sampler:
-    """Make a sampler from a step: apply it between each two neighbouring times.
-
-    The sampler raises ValueError unless the times decrease, and RuntimeError, naming the step, the time and the row,
-    where a state is not finite.
-    """
-
-    def sampler(model: Denoiser, x: Samples, times: Grid) -> Path:
-        if times.ndim != 1 or not bool((times.diff() < 0).all()):
-            raise ValueError(f"sampling times must decrease; got {times.tolist()}")
-        for k, (t, u) in enumerate(itertools.pairwise(times), start=1):
-            with torch.no_grad():
-                x = step(model, x, t, u)
-            _require_finite(x, k, u)
-            yield x
-
-    return sampler
 
 
 def euler_maruyama(eta: float = 1.0, generator: Generator | None = None) -> Step:
@@ -97,51 +76,127 @@ def heun(model: Denoiser, x: Samples, t: Tensor, u: Tensor) -> Samples:
     return b * (x / a + h * (noise + noise_u) / 2)
 
 
+def churned_heun(churn: float = 10.0, generator: Generator | None = None) -> Sampler:
+    """Make the stochastic sampler of Karras et al., 2022, algorithm 2, for any process.
+
+    With N steps, each first raises the ratio s/a by the factor 1 + min(churn / N, sqrt(2) - 1), by fresh noise, and
+    then takes Heun's step down to u. The ratio never rises above that at t_max, so the first step of a whole walk is
+    plain. churn 0 is `heun`. Raises ValueError for a negative churn.
+    """
+    if not churn >= 0:
+        raise ValueError(f"expected a churn of at least 0; got {churn}")
+
+    def path(model: Denoiser, x: Samples, times: Grid) -> Path:
+        process = model.process
+        factor = 1 + min(churn / (len(times) - 1), math.sqrt(2) - 1)
+        highest = process.ratio(torch.tensor(process.t_max, dtype=torch.float64))
+        for t, u in itertools.pairwise(times):
+            ratio = process.ratio(t)
+            raised = torch.minimum(ratio * factor, torch.maximum(highest, ratio))
+            higher = process.time(raised).clamp(max=process.t_max) if raised > ratio else t
+            added = (raised**2 - ratio**2).sqrt().to(x) * normal_like(x, generator)
+            x = process.mean_coef(higher).to(x) * (x / process.mean_coef(t).to(x) + added)
+            yield (x := heun(model, x, higher, u))
+
+    return checked(path)
+
+
+def langevin_corrector(snr: float | None = None, generator: Generator | None = None) -> Step:
+    """Make a corrector: a step of Langevin dynamics at u, which leaves p_u as it is up to the order of its size.
+
+    x + e score + sqrt(2e) z, by default with e = s^2 (1 - u's s/a over t's) / 2: in all as much noise as half the
+    reverse SDE renews, whatever the number of steps, so that its error vanishes as they shrink.
+    snr: the rule of Song et al., 2021, algorithm 4, instead: e = 2 a^2 (snr |z| / |score|)^2, norms averaged over the
+    batch, which couples its rows; its error stays. Raises ValueError for an snr that is not positive.
+    """
+    if snr is not None and not snr > 0:
+        raise ValueError(f"expected a positive signal-to-noise ratio; got {snr}")
+
+    def step(model: Denoiser, x: Samples, t: Tensor, u: Tensor) -> Samples:
+        a, s = model.process.mean_coef(u).to(x), model.process.std(u).to(x)
+        score, z = -model.decompose(x, u)[1] / s, normal_like(x, generator)
+        share = (1 - model.process.ratio(u) / model.process.ratio(t)).to(x)
+        size = share * s**2 / 2 if snr is None else 2 * (a * snr * _mean_norm(z) / _mean_norm(score)) ** 2
+        return x + size * score + (2 * size).sqrt() * z
+
+    return step
+
+
+def _mean_norm(x: Tensor) -> Tensor:
+    return x.flatten(1).norm(dim=1).mean()
+
+
 @dataclass(frozen=True)
 class SamplerRow:
     """One row of SAMPLERS: how to make a sampler, and what is true of it.
 
     weak_order: its order in the mean step for the law of the result; strong_order: along one path of the driving
-    noise, None if none is proved; evaluations: calls of the model a step.
+    noise, None if none is proved; evaluations: calls of the model a step, and `first` more in the first. A sampler
+    that adapts its steps has none of these.
     """
 
     make: Callable[[Generator | None], Sampler]
-    weak_order: int
+    weak_order: int | None
     strong_order: int | None
-    evaluations: int
+    evaluations: int | None
     stochastic: bool
+    first: int = 0
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it takes steps of its own between its times."""
+        return self.evaluations is None
 
 
 SAMPLERS: dict[str, SamplerRow] = {
+    "adams": SamplerRow(lambda generator: exponential.adams(), 3, 3, 1, False, first=1),
     "heun": SamplerRow(lambda generator: walk(heun), 2, 2, 2, False),
     "ddim": SamplerRow(lambda generator: walk(ddim(0.0, generator)), 1, 1, 1, False),
     "euler": SamplerRow(lambda generator: walk(euler_maruyama(0.0, generator)), 1, 1, 1, False),
+    "dpmpp_2m": SamplerRow(lambda generator: exponential.dpmpp_2m, 2, 2, 1, False),
+    "deis": SamplerRow(lambda generator: exponential.deis(), 3, 3, 1, False, first=1),
+    "adaptive_flow": SamplerRow(lambda generator: adaptive.adaptive_flow(), None, None, None, False),
     "ancestral": SamplerRow(lambda generator: walk(ddim(1.0, generator)), 1, None, 1, True),
     "euler_maruyama": SamplerRow(lambda generator: walk(euler_maruyama(1.0, generator)), 1, 1, 1, True),
+    "churned_heun": SamplerRow(lambda generator: churned_heun(10.0, generator), 2, None, 2, True),
+    "dpmpp_2m_sde": SamplerRow(lambda generator: exponential.dpmpp_2m_sde(generator), 2, None, 1, True),
+    "exponential_heun": SamplerRow(lambda generator: walk(exponential.heun_sde(generator)), 2, 1, 2, True),
+    "adaptive_sde": SamplerRow(lambda generator: adaptive.adaptive_sde(generator=generator), None, None, None, True),
+    "predictor_corrector": SamplerRow(
+        lambda generator: walk(then(ddim(1.0, generator), langevin_corrector(generator=generator))), 1, None, 2, True
+    ),
 }
 """The samplers by their name on the command line."""
+
+
+def grid_for(sampler: str, process: Process, steps: int) -> Grid:
+    """Return times with equal steps in log s/a, the best of the plain grids with few steps; one step if it adapts.
+
+    Raises ValueError for an unknown sampler and fewer than one step.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler must be one of {list(SAMPLERS)}; got {sampler!r}")
+    return grid(process, 1 if SAMPLERS[sampler].adapts else steps, math.inf)
 
 
 def sample_blocks(
     model: Denoiser,
     n: int,
     *,
-    sampler: str = "heun",
+    sampler: str = "adams",
     times: Grid | None = None,
     generator: Generator | None = None,
 ) -> Iterator[Samples]:
     """Yield n samples of the model in blocks of BLOCK rows, shape (rows, d), in the type of its moments.
 
-    Each block starts from the prior at t_max, walks along `times` (32 steps of `times.grid` by default) and ends with
+    Each block starts from the prior at t_max, walks along `times` (32 steps of `grid_for` by default) and ends with
     a jump to the clean part, which leaves no noise behind. Block k draws from its own generator, made from one integer
     of `generator` and k, and a partial block is computed whole and cut: the first 10 of 10 samples are the first 10
     of 1,000. Raises ValueError for a negative n or an unknown sampler.
     """
     if n < 0:
         raise ValueError(f"the number of samples must not be negative; got {n}")
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler must be one of {list(SAMPLERS)}; got {sampler!r}")
-    path = grid(model.process, STEPS) if times is None else times
+    path = grid_for(sampler, model.process, STEPS) if times is None else times
     seed, prior = integer(generator), model.prior()
     for k in range(-(-n // BLOCK)):
         rows = min(BLOCK, n - k * BLOCK)
@@ -160,20 +215,10 @@ def sample(
     model: Denoiser,
     n: int,
     *,
-    sampler: str = "heun",
+    sampler: str = "adams",
     times: Grid | None = None,
     generator: Generator | None = None,
 ) -> Samples:
     """Return n samples of the model, shape (n, d); see `sample_blocks`."""
     blocks = list(sample_blocks(model, n, sampler=sampler, times=times, generator=generator))
     return torch.cat(blocks) if blocks else model.mean.new_zeros(0, len(model.mean))
-
-
-def _require_finite(x: Tensor, k: int, u: Tensor) -> None:
-    finite = x.isfinite().flatten(1).all(1)
-    if not bool(finite.all()):
-        row = int((~finite).nonzero()[0])
-        raise RuntimeError(
-            f"the state of sample {row} is not finite after step {k}, at t={float(u):g}: the model's answer there "
-            "is not a number; train it further, or use more or smaller steps"
-        )

@@ -104,15 +104,18 @@ def stratified(n: int, generator: Generator | None = None) -> Tensor:
 def grid(process: Process, steps: int, power: float = 7.0, ratio_min: float = RATIO_MIN) -> Grid:
     """Return steps + 1 decreasing times from t_max to t_min, whose ratios s/a have equal steps in ratio^(1/power).
 
-    power 7 is the grid of Karras et al., 2022, eq. 5; larger powers approach equal steps in log s/a.
+    power 7 is the grid of Karras et al., 2022, eq. 5; larger powers approach equal steps in log s/a, which math.inf is.
     Raises ValueError for fewer than one step and a power that is not positive.
     """
     if steps < 1:
         raise ValueError(f"a grid needs at least one step; got {steps}")
-    if not 0 < power < math.inf:
-        raise ValueError(f"a grid needs a positive, finite power; got {power}")
-    low, high = (r ** (1 / power) for r in bounds(process, ratio_min))
-    return _between(process, torch.linspace(high, low, steps + 1, dtype=torch.float64) ** power, ratio_min)
+    if not power > 0:
+        raise ValueError(f"a grid needs a positive power; got {power}")
+    low, high = bounds(process, ratio_min)
+    even = lambda first, last: torch.linspace(first, last, steps + 1, dtype=torch.float64)
+    if power == math.inf:
+        return _between(process, even(math.log(high), math.log(low)).exp(), ratio_min)
+    return _between(process, even(high ** (1 / power), low ** (1 / power)) ** power, ratio_min)
 
 
 def uniform_grid(process: Process, steps: int, ratio_min: float = RATIO_MIN) -> Grid:

@@ -1,0 +1,131 @@
+"""Samplers that choose their steps row by row, so that the error of each is as asked."""
+
+import itertools
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from scorefield import ode
+from scorefield.brownian import LAST, BrownianPath
+from scorefield.exponential import sde_weight
+from scorefield.model import Denoiser
+from scorefield.tensors import integer
+from scorefield.types import Grid, Path, Samples
+from scorefield.walks import Sampler, checked
+
+LONGEST = 1.0
+"""The longest step of `adaptive_sde` in log s/a: beyond, a state can arrive where nothing is left to disagree about."""
+
+
+def adaptive_flow(tol: float = 1e-3) -> Sampler:
+    """Make a sampler that integrates the probability flow between its times by `ode.dormand_prince`, row by row.
+
+    In z = x / sqrt(a^2 + s^2) and l = log(s/a) the flow is dz/dl = sin (noise - sin z), sin = s / sqrt(a^2 + s^2).
+    tol is the error of a step in standard deviations of the data. Raises ValueError unless tol is positive, and
+    RuntimeError where a row cannot be integrated.
+    """
+    _require_positive(tol)
+
+    def path(model: Denoiser, x: Samples, times: Grid) -> Path:
+        d = _std(model)
+
+        def field(log_ratio: Tensor, z: Tensor, rows: Tensor) -> Tensor:
+            t = _time(model, log_ratio)
+            a, s = model.process.kernel(t, z)
+            scale = torch.hypot(a, s)
+            _, noise = model.decompose((scale * z).reshape(-1, *x.shape[1:]), t)
+            return s / scale * (noise.flatten(1) - s / scale * z)
+
+        for t, u in itertools.pairwise(times):
+            (scale, start), (scale_u, stop) = (_scale_and_log(model, w) for w in (t, u))
+            z = (x / scale).flatten(1)
+            solution = ode.dormand_prince(field, z, start, stop, rtol=0, atol=tol * d)
+            yield (x := scale_u * solution.y.reshape(x.shape))
+
+    return checked(path)
+
+
+def adaptive_sde(tol: float = 1e-2, generator: Generator | None = None) -> Sampler:
+    """Make a sampler of the reverse SDE that adapts its steps row by row (Jolicoeur-Martineau et al., 2021).
+
+    The step is `exponential.heun_sde`; where it differs by more than tol standard deviations of the data (relative to
+    those of the noised data) from the step of first order inside it, it is refused and a shorter one tried, on the same
+    Brownian path: with k = (a/s)^2 and y = x/a the reverse SDE is d(k y) = clean dk + dB_k, B a Brownian motion.
+    Steps change by 0.9 (tol / error)^(2/3), from 0.2 to 2, and are at most LONGEST. Raises ValueError unless tol is
+    positive, and RuntimeError where a row cannot go on.
+    """
+    _require_positive(tol)
+
+    def path(model: Denoiser, x: Samples, times: Grid) -> Path:
+        for t, u in itertools.pairwise(times):
+            a, b = model.process.mean_coef(t).to(x), model.process.mean_coef(u).to(x)
+            start, stop = (float(model.process.ratio(w).log()) for w in (t, u))
+            yield (x := b * _integrate(model, x / a, start, stop, tol, integer(generator)))
+
+    return checked(path)
+
+
+def _integrate(model: Denoiser, y: Samples, start: float, stop: float, tol: float, seed: int) -> Samples:
+    """Return y = x/a at log s/a = stop, from y at start."""
+    n, d, event = len(y), _std(model), [1] * (y.ndim - 1)
+    log_ratio = lambda place: start + (stop - start) * (place.double() / LAST)
+    brownian = BrownianPath(seed, y[0].numel(), lambda place: (-2 * log_ratio(place)).exp())
+    longest = max(1, min(LAST, int(LAST * LONGEST / (start - stop))))
+    y, place, width = y.clone(), torch.zeros(n, dtype=torch.long), torch.full((n,), longest)
+    value = torch.zeros(n, y[0].numel(), dtype=torch.float64)  # of the path at place
+    rows = torch.arange(n)
+
+    def clean(y: Samples, place: Tensor) -> Samples:
+        t = _time(model, log_ratio(place))
+        return model.decompose(model.process.kernel(t, y)[0] * y, t)[0]
+
+    first = clean(y, place)
+    while len(rows):
+        before, after = place[rows], (place[rows] + width[rows]).clamp(max=LAST)
+        later = log_ratio(after)
+        h = (log_ratio(before) - later).reshape(-1, *event)
+        share, weight = -torch.expm1(-2 * h).to(y), sde_weight(h).to(y)
+        path = brownian(rows, after)
+        noise = ((2 * later).exp()[:, None] * (path - value[rows])).to(y).reshape(y[rows].shape)
+        known = (1 - share) * y[rows] + noise
+        second = clean(known + share * first[rows], after)
+        new = known + (share - weight) * first[rows] + weight * second
+        size = torch.hypot(later.exp(), torch.full_like(later, d))  # of y / a standard deviation of the data
+        difference = (weight * (second - first[rows])).flatten(1).double()
+        error = difference.square().mean(1).sqrt() / size / tol
+        error = torch.where(new.flatten(1).isfinite().all(1), error, torch.inf)
+        good = error <= 1
+        if bool((~good & (width[rows] <= 1)).any()):
+            row = int(rows[~good & (width[rows] <= 1)][0])
+            raise RuntimeError(
+                f"sample {row} needs steps below {1 / LAST:.1g} of the way at s/a={float(later[0].exp()):g}: "
+                "the model's answer is not finite or jumps there"
+            )
+        kept = rows[good]
+        y[kept], place[kept], value[kept] = new[good], after[good], path[good]
+        factor = (0.9 * error.clamp(min=1e-6) ** (-2 / 3)).clamp(0.2, 2.0)
+        width[rows] = (width[rows] * factor).long().clamp(1, longest)
+        if len(kept):
+            first[kept] = clean(y[kept], place[kept])
+        rows = rows[place[rows] < LAST]
+    return y
+
+
+def _time(model: Denoiser, log_ratio: Tensor) -> Tensor:
+    return model.process.time(log_ratio.exp()).clamp(max=model.process.t_max)
+
+
+def _scale_and_log(model: Denoiser, t: Tensor) -> tuple[float, float]:
+    scale = torch.hypot(model.process.mean_coef(t), model.process.std(t))
+    return float(scale), math.log(float(model.process.ratio(t)))
+
+
+def _std(model: Denoiser) -> float:
+    """The mean standard deviation of the data, in model units."""
+    return float(model.covariance.diagonal().mean().sqrt())
+
+
+def _require_positive(tol: float) -> None:
+    if not 0 < tol < math.inf:
+        raise ValueError(f"expected a positive tolerance; got {tol}")

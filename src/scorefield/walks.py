@@ -1,0 +1,76 @@
+"""How a sampler walks: from time to earlier time, one state after another."""
+
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from scorefield.model import Denoiser
+from scorefield.types import Grid, Path, Samples
+
+Step = Callable[[Denoiser, Samples, Tensor, Tensor], Samples]
+"""(model, x, t, u) -> x at u, for 0-dimensional times u < t."""
+
+Sampler = Callable[[Denoiser, Samples, Grid], Path]
+"""(model, x, times) -> the states at times[1:], for decreasing times; x is the state at times[0]."""
+
+
+def walk(step: Step) -> Sampler:
+    """Make a sampler from a step: apply it between each two neighbouring times. Errors as in `checked`."""
+
+    def path(model: Denoiser, x: Samples, times: Grid) -> Path:
+        for t, u in itertools.pairwise(times):
+            yield (x := step(model, x, t, u))
+
+    return checked(path)
+
+
+def then(predictor: Step, *correctors: Step) -> Step:
+    """Make the step of a predictor from t to u, followed by correctors at u (Song et al., 2021, algorithm 1)."""
+
+    def step(model: Denoiser, x: Samples, t: Tensor, u: Tensor) -> Samples:
+        x = predictor(model, x, t, u)
+        for corrector in correctors:
+            x = corrector(model, x, t, u)
+        return x
+
+    return step
+
+
+def checked(path: Sampler) -> Sampler:
+    """Make a sampler that keeps no gradients and raises errors where it cannot go on.
+
+    Raises ValueError unless there are at least two times, finite, decreasing and inside the process, and RuntimeError,
+    naming the step, the time and the row, where a state is not finite.
+    """
+
+    def sampler(model: Denoiser, x: Samples, times: Grid) -> Path:
+        if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
+            raise ValueError(f"expected at least two sampling times that decrease; got {times.tolist()}")
+        if not (float(times[-1]) >= 0 and float(times[0]) <= model.process.t_max * (1 + 1e-12)):
+            raise ValueError(
+                f"expected sampling times between 0 and {model.process.t_max:g}, the range of {model.process}; "
+                f"got {float(times[0]):g} to {float(times[-1]):g}"
+            )
+        states, k = path(model, x, times), 0
+        while True:
+            with torch.no_grad():
+                state = next(states, None)
+            if state is None:
+                return
+            k += 1
+            _require_finite(state, k, times[k])
+            yield state
+
+    return sampler
+
+
+def _require_finite(x: Tensor, k: int, u: Tensor) -> None:
+    finite = x.isfinite().flatten(1).all(1)
+    if not bool(finite.all()):
+        row = int((~finite).nonzero()[0])
+        raise RuntimeError(
+            f"the state of sample {row} is not finite after step {k}, at t={float(u):g}: the model's answer there "
+            "is not a number; train it further, or use more or smaller steps"
+        )
