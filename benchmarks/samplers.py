@@ -1,27 +1,35 @@
 """Sampling error against network evaluations, for each sampler and process, on exact models.
 
-Left column: root mean square distance of each sample from the converged flow of the same latent, in data standard
-deviations, for the deterministic samplers. Right column: sliced Wasserstein distance to exact draws.
-The figure is docs/sampling-error.png.
+docs/sampling-error.png: root mean square distance of each sample from the converged flow of the same latent, in data
+standard deviations, for the deterministic samplers. docs/sampling-law.png: sliced Wasserstein distance to exact draws.
+Samplers that adapt are given tolerances instead of steps; calls of the model are counted, first and last included.
 
     python benchmarks/samplers.py
 """
 
+import itertools
 import json
+import math
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 
 from scorefield import times, toys
+from scorefield.adaptive import adaptive_flow, adaptive_sde
 from scorefield.densities import GaussianMixture
 from scorefield.metrics import sliced_wasserstein
 from scorefield.model import ExactDenoiser
 from scorefield.process import PROCESSES
-from scorefield.samplers import SAMPLERS
+from scorefield.samplers import SAMPLERS, heun
+from scorefield.walks import Sampler, walk
 
 HERE = Path(__file__).parent
-EVALUATIONS = [6, 8, 12, 16, 24, 36, 64, 128]
+EVALUATIONS = [6, 8, 12, 16, 24, 35, 64, 128]
+TOLERANCES = [0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "black", "#999999"]
+SHOWN = ["vp", "ve", "straight"]
+LIMITS = {"error": (1e-3, 3), "wasserstein": (1e-2, 2)}
 LATENTS = 1_000
 
 
@@ -35,11 +43,30 @@ def standardised(name: str) -> GaussianMixture:
 
 
 @torch.no_grad()
-def end(model: ExactDenoiser, sampler: str, steps: int, latents: torch.Tensor) -> torch.Tensor:
-    """Return where a sampler takes latents, the jump to the clean part included."""
-    path = times.grid(model.process, steps)
-    *_, last = SAMPLERS[sampler].make(torch.Generator().manual_seed(1))(model, latents, path)
-    return model.decompose(last, path[-1])[0]
+def end(model: ExactDenoiser, sampler: Sampler, path: torch.Tensor, latents: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return where a sampler takes latents, the jump to the clean part included, and the calls of the model a row."""
+    rows, ask = 0, model.decompose
+
+    def counted(x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal rows
+        rows += len(x)
+        return ask(x, t)
+
+    model.decompose = counted
+    *_, last = sampler(model, latents, path)
+    found = model.decompose(last, path[-1])[0]
+    model.decompose = ask
+    return found, rows / len(latents)
+
+
+def settings(name: str) -> list[tuple[Sampler, int]]:
+    """Return a sampler at every number of evaluations: itself and its steps."""
+    row, generator = SAMPLERS[name], torch.Generator().manual_seed(1)
+    if row.adapts:
+        make = {"adaptive_flow": adaptive_flow, "adaptive_sde": lambda tol: adaptive_sde(tol, generator)}[name]
+        return [(make(tol), 1) for tol in TOLERANCES]
+    steps = [(calls - 1 - row.first) // row.evaluations for calls in EVALUATIONS]
+    return [(row.make(generator.manual_seed(1)), k) for k in steps]
 
 
 def measure(data: str, process: str) -> list[dict]:
@@ -49,65 +76,50 @@ def measure(data: str, process: str) -> list[dict]:
     latents = model.prior().sample(LATENTS, torch.Generator().manual_seed(0))
     real = [density.sample(LATENTS, torch.Generator().manual_seed(seed)) for seed in (2, 3)]
     distance = lambda x: sliced_wasserstein(x, real[0], generator=torch.Generator().manual_seed(4)).value
-    truth, floor = end(model, "heun", 300, latents), distance(real[1])
+    truth, _ = end(model, walk(heun), times.grid(model.process, 300), latents)
     rows = []
     for name, row in SAMPLERS.items():
-        for evaluations in EVALUATIONS:
-            steps = (evaluations - 1) // row.evaluations
-            found = end(model, name, steps, latents)
+        for sampler, steps in settings(name):
+            found, calls = end(model, sampler, times.grid(model.process, steps, math.inf), latents)
             error = None if row.stochastic else float((found - truth).square().sum(1).mean().sqrt())
-            rows.append(
-                {
-                    "data": data,
-                    "process": process,
-                    "sampler": name,
-                    "evaluations": steps * row.evaluations + 1,
-                    "error": error,
-                    "wasserstein": distance(found),
-                    "floor": floor,
-                }
-            )
+            rows.append({"data": data, "process": process, "sampler": name, "evaluations": calls, "error": error})
+            rows[-1] |= {"wasserstein": distance(found), "floor": distance(real[1])}
         print(data, process, name, "done", flush=True)
     return rows
 
 
-def draw(rows: list[dict]) -> Figure:
-    """Return the figure: a row for each data set, left the paired error, right the distance of the law."""
-    figure = Figure(figsize=(11, 8), layout="constrained")
-    names = list(dict.fromkeys(row["data"] for row in rows))
-    panels = figure.subplots(len(names), 2, sharex=True)
-    colours = dict(zip(SAMPLERS, ["#0072B2", "#009E73", "#E69F00", "#CC79A7", "#D55E00"], strict=False))
-    styles = dict(zip(PROCESSES, ["-", "--", ":"], strict=False))
-    for (left, right), data in zip(panels, names, strict=True):
-        for name in SAMPLERS:
-            for process in PROCESSES:
-                part = [r for r in rows if (r["data"], r["sampler"], r["process"]) == (data, name, process)]
-                calls = [r["evaluations"] for r in part]
-                kind = {"color": colours[name], "linestyle": styles[process], "label": f"{name}, {process}"}
-                if part[0]["error"] is not None:
-                    left.loglog(calls, [r["error"] for r in part], marker=".", **kind)
-                right.loglog(calls, [r["wasserstein"] for r in part], marker=".", **kind)
-        floor = next(r["floor"] for r in rows if r["data"] == data)
-        right.axhline(floor, color="black", linestyle=(0, (6, 3)), linewidth=1, label="real against real")
-        left.set(title=f"{data}: distance from the converged flow", ylabel="RMS error (data standard deviations)")
-        right.set(title=f"{data}: distance of the law", ylabel="sliced Wasserstein distance")
-    for axes in panels[-1]:
-        axes.set_xlabel("network evaluations a sample")
-    handles, labels = panels[0, 1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+def draw(rows: list[dict], value: str, label: str) -> Figure:
+    """Return a figure of one measure: a row for each data set, a column for each process."""
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    data, processes = (list(dict.fromkeys(row[key] for row in rows)) for key in ("data", "process"))
+    shown = [name for name in SAMPLERS if any(r["sampler"] == name and r[value] is not None for r in rows)]
+    panels = figure.subplots(len(data), len(processes), sharex=True, sharey=True)
+    for i, j in itertools.product(range(len(data)), range(len(processes))):
+        axes, part = panels[i, j], [r for r in rows if (r["data"], r["process"]) == (data[i], processes[j])]
+        for k, name in enumerate(shown):
+            line = [r for r in part if r["sampler"] == name]
+            kind = {"color": COLOURS[k % len(COLOURS)], "linestyle": "-" if k < len(COLOURS) else "--"}
+            axes.loglog([r["evaluations"] for r in line], [r[value] for r in line], marker=".", label=name, **kind)
+        if value == "wasserstein":
+            axes.axhline(part[0]["floor"], color="black", linestyle=":", label="real against real")
+        axes.set(title=f"{data[i]}, {processes[j]}", ylim=LIMITS[value])
+    figure.supxlabel("network evaluations a sample")
+    figure.supylabel(label)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 
 def main() -> None:
-    """Measure, keep the numbers, draw the figure, print the table of Heun against the others at 35 evaluations."""
+    """Measure, keep the numbers, draw both figures."""
     torch.set_num_threads(1)
-    rows = [row for data in ("8gaussians", "rings") for process in PROCESSES for row in measure(data, process)]
+    rows = [row for data in ("8gaussians", "rings") for process in SHOWN for row in measure(data, process)]
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / "samplers.json").write_text(json.dumps(rows, indent=1))
-    draw(rows).savefig(HERE.parent / "docs" / "sampling-error.png", dpi=130)
-    for row in rows:
-        if row["evaluations"] in (12, 35, 36):
-            print(row)
+    for value, name, label in [
+        ("error", "sampling-error.png", "RMS distance from the converged flow (data standard deviations)"),
+        ("wasserstein", "sampling-law.png", "sliced Wasserstein distance to exact draws"),
+    ]:
+        draw(rows, value, label).savefig(HERE.parent / "docs" / name, dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """The laws of Langevin dynamics: the exact law of every step for Gaussian data, order of levels, blocks, bad input."""
 
+import math
+
 import pytest
 import torch
 from cases import DENSITIES, F64, f64, z_limit
+from scipy import stats
 from torch import Generator
 
 from scorefield import langevin
@@ -86,6 +89,163 @@ def test_a_short_sample_is_the_start_of_a_long_one(monkeypatch):
     assert not torch.equal(draw(1_030)[:6], draw(1_030)[1_024:])
 
 
+SKEWED = DENSITIES["mixture-1d"]
+
+
+def probability(density: GaussianMixture, x: torch.Tensor) -> torch.Tensor:
+    """The distribution function of a mixture on a line: uniform for draws from it."""
+    z = (x - density.means[:, 0]) / density.covariances[:, 0, 0].sqrt()
+    return (torch.special.ndtr(z) * density.weights / density.weights.sum()).sum(1)
+
+
+@pytest.mark.parametrize("size", [0.003, 0.05, 1.0])
+@pytest.mark.parametrize("target", ["function", "object"])
+def test_mala_leaves_any_density_exactly_as_it_is(size, target, generator):
+    """Draws of a skewed mixture are still that after 20 steps of any size: Kolmogorov's test, 50,000 chains, 1e-6."""
+    x = SKEWED.sample(50_000, generator)
+    density = SKEWED.log_prob if target == "function" else SKEWED
+    end = last(langevin.mala(density, x, size, 20, generator))
+    assert stats.kstest(probability(SKEWED, end)[:, None].numpy().ravel(), "uniform").pvalue > 1e-6
+    moved = float((end != x).double().mean())
+    assert moved > (0.9 if size < 0.5 else 0.2)
+
+
+def test_mala_accepts_as_its_rule_says(generator):
+    """N(0, 1) with h = 0.5 from x = 1: the share accepted is the integral of min(1, ratio), by quadrature; 1e-6."""
+    h, x = 0.5, torch.ones(N, 1, dtype=F64)
+    log_p = lambda x: -x.square().sum(1) / 2
+    (end,) = langevin.mala(log_p, x, h, 1, generator)
+    z = torch.linspace(-9, 9, 20_001, dtype=F64)
+    y = 1 - h + (2 * h) ** 0.5 * z
+    log_ratio = (1 - y**2) / 2 + z**2 / 2 - (1 - y + h * y) ** 2 / (4 * h)
+    share = float(torch.trapezoid(log_ratio.clamp(max=0).exp() * (-(z**2) / 2).exp(), z)) / (2 * torch.pi) ** 0.5
+    assert abs(float((end != 1).double().mean()) - share) < z_limit() * (share * (1 - share) / N) ** 0.5
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3])
+@pytest.mark.parametrize("size", [0.05, 0.6, 1.1])
+def test_underdamped_positions_of_a_gaussian_have_its_exact_variance(size, temperature, generator):
+    """BAOAB from T c^2, the law it keeps, at any stable step: no bias, unlike the overdamped step; 1e-6."""
+    centre, c2 = -0.7, 0.4
+    start = centre + (temperature * c2) ** 0.5 * torch.randn(N, 1, dtype=F64, generator=generator)
+    x = last(langevin.underdamped(lambda x: -(x - centre) / c2, start, size, 30, generator, temperature, friction=2.0))
+    assert abs(float(x.mean()) - centre) < z_limit(12) * (temperature * c2 / N) ** 0.5
+    assert abs(float(x.var()) / (temperature * c2) - 1) < z_limit(12) * (2 / N) ** 0.5
+
+
+def test_underdamped_forgets_its_start(generator):
+    """From a point far away the exact law is reached, so the momentum is driven; 1e-6."""
+    start = torch.full((N, 1), 5.0, dtype=F64)
+    x = last(langevin.underdamped(lambda x: -x / 0.4, start, 0.3, 120, generator, friction=1.5))
+    assert abs(float(x.mean())) < z_limit(2) * (0.4 / N) ** 0.5 + 1e-6
+    assert abs(float(x.var()) / 0.4 - 1) < z_limit(2) * (2 / N) ** 0.5
+
+
+def test_a_score_is_the_gradient_of_a_function_or_of_a_distribution():
+    x = torch.randn(7, 2, dtype=F64, generator=Generator().manual_seed(0))
+    density = DENSITIES["mixture-2d"]
+    assert torch.allclose(langevin.score_of(density)(x), density.score(x), atol=1e-12)
+    scale = f64(0.5, 2.0)
+    normal = torch.distributions.Independent(torch.distributions.Normal(f64(1.0, -1.0), scale), 1)
+    assert torch.allclose(langevin.score_of(normal)(x), -(x - f64(1.0, -1.0)) / scale**2, atol=1e-12)
+    assert not x.requires_grad
+
+
+def test_targets_that_are_no_log_density_are_named():
+    """A score where a log-density is needed, a sum over nothing, a start without density."""
+    x, density = torch.zeros(3, 2, dtype=F64), DENSITIES["mixture-2d"]
+    with pytest.raises(
+        ValueError, match=r"shape \(3,\); got \(3, 2\): that looks like a score.*unadjusted, underdamped"
+    ):
+        list(langevin.mala(density.score, x, 0.1, 2))
+    with pytest.raises(ValueError, match=r"shape \(3,\); got \(\): sum it over the columns"):
+        list(langevin.mala(lambda x: -x.square().sum(), x, 0.1, 2))
+    inside = lambda x: torch.where(x[:, 0] > 0, -x.square().sum(1), -torch.inf)
+    with pytest.raises(ValueError, match="starting points of positive density; row 0 has log p = -inf"):
+        list(langevin.mala(inside, x, 0.1, 2))
+    kept = torch.cat(list(langevin.mala(inside, x + 0.5, 0.3, 50, Generator().manual_seed(0))))
+    assert bool((kept[:, 0] > 0).all())
+
+
+def test_levels_overlap_as_asked_and_end_where_they_should():
+    """Half of the smaller level's radii lie within three deviations of the larger's, by the radii's own normal law."""
+    for dim in (64, 784):
+        levels = langevin.noise_levels(50.0, 0.01, dim)
+        assert float(levels[0]) == pytest.approx(50)
+        assert float(levels[-1]) == pytest.approx(0.01)
+        ratios = levels[:-1] / levels[1:]
+        assert float(ratios.max()) == pytest.approx(float(ratios.min()), rel=1e-9)
+        ratio = float(ratios[0])
+        inside = lambda c, d=dim: (
+            stats.norm.cdf((2 * d) ** 0.5 * (c - 1) + 3 * c) - stats.norm.cdf((2 * d) ** 0.5 * (c - 1) - 3 * c)
+        )
+        assert inside(ratio) >= 0.5 - 1e-9
+        wider = (50 / 0.01) ** (1 / (len(levels) - 2))
+        assert inside(wider) < 0.5, "one level fewer would do"
+    for dim in (1, 2, 4):  # radii overlap at any ratio
+        assert len(langevin.noise_levels(8.0, 1.0, dim)) == 4
+
+
+def test_the_published_ladder_comes_out():
+    """Song and Ermon, 2020, for CIFAR-10's 3,072 columns from 50 to 0.01: 232 levels; 5 steps each, e = 6.2e-6."""
+    assert len(langevin.noise_levels(50.0, 0.01, 3072)) == pytest.approx(232, rel=0.06)
+    levels = torch.logspace(math.log10(50), -2, 232, dtype=F64)
+    assert langevin.step_sizes(levels, 5)[-1] == pytest.approx(6.2e-6, rel=0.1)
+
+
+def test_step_sizes_bring_one_level_closest_to_the_next():
+    """The variance after T steps by the chain itself, on a grid of sizes: none ends closer to the level's own."""
+    levels = torch.tensor([4.0, 2.0, 1.0], dtype=F64)
+    for steps in (3, 20, 150):
+        sizes = langevin.step_sizes(levels, steps)
+        assert sizes == pytest.approx([16 * sizes[2], 4 * sizes[2], sizes[2]])
+
+        def variance(size: float, steps: int = steps) -> float:
+            found = 4.0
+            for _ in range(steps):
+                found = (1 - size) ** 2 * found + 2 * size
+            return found
+
+        best = min(variance(float(q)) for q in torch.linspace(0.001, 0.999, 2_000))
+        assert variance(sizes[2]) == pytest.approx(best, rel=1e-5)
+
+
+def test_the_last_step_of_annealing_is_the_mean_of_the_clean_part():
+    density, level = DENSITIES["mixture-2d"], 0.4
+    x = torch.randn(9, 2, dtype=F64, generator=Generator().manual_seed(3))
+    clean, _ = density.posterior(x, torch.tensor(1.0, dtype=F64), torch.tensor(level, dtype=F64))
+    assert torch.allclose(langevin.denoised(density.noised(1.0, level).score, x, level), clean, atol=1e-12)
+
+
+def test_chains_stop_once_they_have_mixed_and_not_before():
+    """Autoregressive chains of known memory: R-hat is large while the starts show; a stuck pair never stops."""
+    generator = Generator().manual_seed(0)
+    start = torch.linspace(-20, 20, 8, dtype=F64)[:, None]
+    path = langevin.unadjusted(lambda x: -x, start, 0.05, 100_000, generator)
+    states = list(langevin.until_mixed(path))
+    found = langevin.mixing(states[len(states) // 2 :])
+    assert 100 < len(states) < 20_000
+    assert float(found.rhat.max()) <= 1.01
+    assert float(found.ess.min()) >= 400
+    far = DENSITIES["gauss-1d"].means.new_tensor([[-30.0], [30.0]])
+    valley = lambda x: -(x - x.sign() * 30)
+    with pytest.raises(RuntimeError, match=r"not mixed in 400 steps: R-hat \d+\.\d+, expected at most 1\.01"):
+        list(langevin.until_mixed(langevin.unadjusted(valley, far, 0.05, 400, generator)))
+    with pytest.raises(ValueError, match="at least 2 chains of 4 states; got 1 of 10"):
+        langevin.mixing([torch.zeros(1, 2)] * 10)
+
+
+def test_effective_sample_size_is_that_of_an_autoregression():
+    """x <- r x + noise has n (1 - r) / (1 + r) independent draws' worth, to 10 per cent with 64 chains of 2,000."""
+    x, states, generator, r = torch.zeros(64, 1, dtype=F64), [], Generator().manual_seed(0), 0.8
+    for _ in range(2_200):
+        x = r * x + (1 - r**2) ** 0.5 * torch.randn(64, 1, dtype=F64, generator=generator)
+        states.append(x)
+    found = langevin.mixing(states[200:])
+    assert float(found.ess[0]) == pytest.approx(64 * 2_000 * (1 - r) / (1 + r), rel=0.1)
+    assert float(found.rhat[0]) == pytest.approx(1, abs=0.01)
+
+
 def test_bad_steps_are_named():
     x, score = torch.ones(2, 1), lambda x: -x
     for size, temperature in [(0.0, 1.0), (-1.0, 1.0), (0.1, -0.5)]:
@@ -95,3 +255,14 @@ def test_bad_steps_are_named():
         list(langevin.unadjusted(lambda x: -(x**3), 1e9 * x, 10.0, 50, Generator().manual_seed(0)))
     with pytest.raises(ValueError, match="one step size for each score; got 2 for 1"):
         list(langevin.annealed([score], x, [0.1, 0.2], 3, Generator()))
+    for call in (langevin.unadjusted, langevin.underdamped):
+        with pytest.raises(ValueError, match="expected at least one step; got 0"):
+            list(call(score, x, 0.1, 0))
+    with pytest.raises(ValueError, match="a positive friction; got 0"):
+        list(langevin.underdamped(score, x, 0.1, 3, friction=0.0))
+    for levels, steps in ([1.0, 2.0], 3), ([1.0], 3), ([1.0, 0.0], 3), ([2.0, 1.0], 0):
+        with pytest.raises(ValueError, match="at least two decreasing positive levels and a step"):
+            langevin.step_sizes(torch.tensor(levels, dtype=F64), steps)
+    for largest, smallest, dim in (1.0, 2.0, 2), (1.0, 0.0, 2), (2.0, 1.0, 0):
+        with pytest.raises(ValueError, match="expected 0 < smallest < largest and dim >= 1"):
+            langevin.noise_levels(largest, smallest, dim)

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from scorefield import langevin, runs, samplers, times
+from scorefield import langevin, runs, samplers
 from scorefield.config import LINEAR, Config
 from scorefield.data import split
 from scorefield.fitting import (
@@ -28,7 +28,6 @@ from scorefield.fitting import (
 from scorefield.likelihood import LogProb, log_prob
 from scorefield.model import ScoreModel
 from scorefield.process import Process, named, span_for
-from scorefield.samplers import SAMPLERS
 from scorefield.sde import LinearSDE
 from scorefield.tensors import spawn
 

@@ -22,7 +22,7 @@ from scorefield.tensors import normal_like
 from scorefield.types import Grid, Path, Samples
 from scorefield.walks import Sampler, Step, checked
 
-QUADRATURE = [torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(12)]
+QUADRATURE = [torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(20)]
 """Nodes and weights of Gauss and Legendre on [-1, 1]."""
 
 

@@ -51,8 +51,8 @@ def mala(log_density: LogDensity, x: Samples, size: float, steps: int, generator
 
     y = x + h score(x) + sqrt(2h) z is accepted with probability min(1, p(y) q(x|y) / p(x) q(y|x)), where
     q(y|x) = N(y; x + h score(x), 2h) (Roberts and Tweedie, 1996); else x stays. About 57 per cent accepted is best.
-    log_density as in `score_of`. Raises ValueError as `unadjusted`, for a start of no density, and for a target that has
-    a score only.
+    log_density as in `score_of`. Raises ValueError as `unadjusted`, for a start of no density, and for a target that
+    has a score only.
     """
     _require_numbers(size, steps, 1.0)
     log_p, score = _value_and_score(log_density, x)
@@ -134,15 +134,16 @@ def noise_levels(largest: float, smallest: float, dim: int) -> Tensor:
     """Return levels s_1 > ... > s_L in a geometric series in which neighbours overlap (Song and Ermon, 2020).
 
     The radius of N(0, s_i^2 I) lies within three of its standard deviations for half of N(0, s_i+1^2 I): their
-    technique 2, Phi(sqrt(2d) (c - 1) + 3c) - Phi(sqrt(2d) (c - 1) - 3c) = 0.5 for the ratio c of neighbours.
+    technique 2, Phi(sqrt(2d) (c - 1) + 3c) - Phi(sqrt(2d) (c - 1) - 3c) = 0.5 for the ratio c of neighbours, which is
+    at most 2: up to four dimensions any ratio would do.
     Raises ValueError unless 0 < smallest < largest and dim >= 1.
     """
     if not 0 < smallest < largest < math.inf or dim < 1:
         raise ValueError(f"expected 0 < smallest < largest and dim >= 1; got {smallest}, {largest} and {dim}")
     distance = lambda c: (2 * dim) ** 0.5 * (c - 1)
     overlap = lambda c: stats.norm.cdf(distance(c) + 3 * c) - stats.norm.cdf(distance(c) - 3 * c) - 0.5
-    ratio = optimize.brentq(overlap, 1.0, 1e3)
-    count = math.ceil(math.log(largest / smallest) / math.log(ratio)) + 1
+    ratio = optimize.brentq(overlap, 1.0, 2.0) if overlap(2.0) < 0 else 2.0
+    count = math.ceil(math.log(largest / smallest) / math.log(ratio) - 1e-9) + 1
     return torch.from_numpy(np.geomspace(largest, smallest, count))
 
 

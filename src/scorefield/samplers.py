@@ -92,11 +92,12 @@ def churned_heun(churn: float = 10.0, generator: Generator | None = None) -> Sam
         highest = process.ratio(torch.tensor(process.t_max, dtype=torch.float64))
         for t, u in itertools.pairwise(times):
             ratio = process.ratio(t)
-            raised = torch.minimum(ratio * factor, torch.maximum(highest, ratio))
-            higher = process.time(raised).clamp(max=process.t_max) if raised > ratio else t
-            added = (raised**2 - ratio**2).sqrt().to(x) * normal_like(x, generator)
-            x = process.mean_coef(higher).to(x) * (x / process.mean_coef(t).to(x) + added)
-            yield (x := heun(model, x, higher, u))
+            raised = torch.minimum(ratio * factor, highest)
+            if raised > ratio:
+                added = (raised**2 - ratio**2).sqrt().to(x) * normal_like(x, generator)
+                y, t = x / process.mean_coef(t).to(x) + added, process.time(raised)
+                x = process.mean_coef(t).to(x) * y
+            yield (x := heun(model, x, t, u))
 
     return checked(path)
 
