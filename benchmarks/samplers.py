@@ -43,7 +43,9 @@ def standardised(name: str) -> GaussianMixture:
 
 
 @torch.no_grad()
-def end(model: ExactDenoiser, sampler: Sampler, path: torch.Tensor, latents: torch.Tensor) -> tuple[torch.Tensor, float]:
+def end(
+    model: ExactDenoiser, sampler: Sampler, path: torch.Tensor, latents: torch.Tensor
+) -> tuple[torch.Tensor, float]:
     """Return where a sampler takes latents, the jump to the clean part included, and the calls of the model a row."""
     rows, ask = 0, model.decompose
 

@@ -40,7 +40,7 @@ def adaptive_flow(tol: float = 1e-3) -> Sampler:
         for t, u in itertools.pairwise(times):
             (scale, start), (scale_u, stop) = (_scale_and_log(model, w) for w in (t, u))
             z = (x / scale).flatten(1)
-            solution = ode.dormand_prince(field, z, start, stop, rtol=0, atol=tol * d)
+            solution = ode.dormand_prince(field, z, start, stop, rtol=0.0, atol=tol * d)
             yield (x := scale_u * solution.y.reshape(x.shape))
 
     return checked(path)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,14 +15,23 @@ from scorefield.samplers import BLOCK
 from scorefield.tensors import dot, integer, match, normal_like, spawn
 from scorefield.types import Field, Path, PerSample, Samples
 
-LogDensity = Callable[[Tensor], Tensor]
-"""x (n, d) -> log p (n,), up to a constant."""
+
+@runtime_checkable
+class Density(Protocol):
+    """Anything that knows a log-density, like the distributions of torch.distributions."""
+
+    def log_prob(self, x: Any, /) -> Any:  # noqa: ANN401, each library has its own names and types
+        """Return log p (n,) of x (n, d)."""
+        ...
+
+
+LogDensity = Callable[[Tensor], Tensor] | Density
+"""x (n, d) -> log p (n,), up to a constant, or an object with such a log_prob."""
 
 
 def score_of(log_density: LogDensity) -> Field:
     """Return the gradient of a log-density by automatic differentiation.
 
-    log_density: a function of x (n, d), or an object with such a `log_prob`, like those of torch.distributions.
     Raises ValueError where it returns anything but one number a row.
     """
     return lambda x: _value_and_score(log_density, x)[1]
@@ -51,7 +60,7 @@ def mala(log_density: LogDensity, x: Samples, size: float, steps: int, generator
 
     y = x + h score(x) + sqrt(2h) z is accepted with probability min(1, p(y) q(x|y) / p(x) q(y|x)), where
     q(y|x) = N(y; x + h score(x), 2h) (Roberts and Tweedie, 1996); else x stays. About 57 per cent accepted is best.
-    log_density as in `score_of`. Raises ValueError as `unadjusted`, for a start of no density, and for a target that
+    Raises ValueError as `unadjusted`, for a start of no density, and for a target that
     has a score only.
     """
     _require_numbers(size, steps, 1.0)
@@ -210,7 +219,7 @@ def until_mixed(path: Path, rhat: float = 1.01, ess: float = 400.0, first: int =
 
 def _value_and_score(log_density: LogDensity, x: Samples) -> tuple[PerSample, Samples]:
     """Return log p (n,) and its gradient. Raises ValueError for a function that is none."""
-    ask = getattr(log_density, "log_prob", log_density)
+    ask = log_density.log_prob if isinstance(log_density, Density) else log_density
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value = ask(x)

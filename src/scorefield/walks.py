@@ -1,5 +1,6 @@
 """How a sampler walks: from time to earlier time, one state after another."""
 
+import functools
 import itertools
 from collections.abc import Callable
 
@@ -45,6 +46,7 @@ def checked(path: Sampler) -> Sampler:
     naming the step, the time and the row, where a state is not finite.
     """
 
+    @functools.wraps(path)
     def sampler(model: Denoiser, x: Samples, times: Grid) -> Path:
         if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
             raise ValueError(f"expected at least two sampling times that decrease; got {times.tolist()}")
