@@ -39,6 +39,7 @@ _HOME = {
         "langevin_corrector",
         "sample",
     ],
+    "scorefield.flow": ["decode", "encode", "interpolate"],
     "scorefield.likelihood": ["LogProb", "log_prob"],
     "scorefield.training": ["Progress", "Trainer", "batches"],
 }

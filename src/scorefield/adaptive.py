@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from scorefield import ode
+from scorefield import flow
 from scorefield.brownian import LAST, BrownianPath
 from scorefield.exponential import sde_weight
 from scorefield.model import Denoiser
@@ -19,29 +19,17 @@ LONGEST = 1.0
 
 
 def adaptive_flow(tol: float = 1e-3) -> Sampler:
-    """Make a sampler that integrates the probability flow between its times by `ode.dormand_prince`, row by row.
+    """Make a sampler that integrates the probability flow between its times row by row, by `flow.transport`.
 
-    In z = x / sqrt(a^2 + s^2) and l = log(s/a) the flow is dz/dl = sin (noise - sin z), sin = s / sqrt(a^2 + s^2).
     tol is the error of a step in standard deviations of the data. Raises ValueError unless tol is positive, and
     RuntimeError where a row cannot be integrated.
     """
     _require_positive(tol)
 
     def path(model: Denoiser, x: Samples, times: Grid) -> Path:
-        d = _std(model)
-
-        def field(log_ratio: Tensor, z: Tensor, rows: Tensor) -> Tensor:
-            t = _time(model, log_ratio)
-            a, s = model.process.kernel(t, z)
-            scale = torch.hypot(a, s)
-            _, noise = model.decompose((scale * z).reshape(-1, *x.shape[1:]), t)
-            return s / scale * (noise.flatten(1) - s / scale * z)
-
         for t, u in itertools.pairwise(times):
-            (scale, start), (scale_u, stop) = (_scale_and_log(model, w) for w in (t, u))
-            z = (x / scale).flatten(1)
-            solution = ode.dormand_prince(field, z, start, stop, rtol=0.0, atol=tol * d)
-            yield (x := scale_u * solution.y.reshape(x.shape))
+            start, stop = (float(model.process.ratio(w).log()) for w in (t, u))
+            yield (x := flow.transport(model, x, start, stop, tol * _std(model)))
 
     return checked(path)
 
@@ -77,8 +65,8 @@ def _integrate(model: Denoiser, y: Samples, start: float, stop: float, tol: floa
     rows = torch.arange(n)
 
     def clean(y: Samples, place: Tensor) -> Samples:
-        t = _time(model, log_ratio(place))
-        return model.decompose(model.process.kernel(t, y)[0] * y, t)[0]
+        a, _, t = flow.coefficients(model, log_ratio(place), y)
+        return model.decompose(a * y, t)[0]
 
     first = clean(y, place)
     while len(rows):
@@ -110,15 +98,6 @@ def _integrate(model: Denoiser, y: Samples, start: float, stop: float, tol: floa
             first[kept] = clean(y[kept], place[kept])
         rows = rows[place[rows] < LAST]
     return y
-
-
-def _time(model: Denoiser, log_ratio: Tensor) -> Tensor:
-    return model.process.time(log_ratio.exp()).clamp(max=model.process.t_max)
-
-
-def _scale_and_log(model: Denoiser, t: Tensor) -> tuple[float, float]:
-    scale = torch.hypot(model.process.mean_coef(t), model.process.std(t))
-    return float(scale), math.log(float(model.process.ratio(t)))
 
 
 def _std(model: Denoiser) -> float:

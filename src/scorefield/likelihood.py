@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield import ode, times
+from scorefield.flow import coefficients
 from scorefield.model import Denoiser
 from scorefield.process import RATIO_MIN
 from scorefield.tensors import signs_like
@@ -70,7 +71,7 @@ def _block(
     signs = None if count is None else torch.stack([signs_like(x, generator) for _ in range(count)])
     first = torch.full((len(x),), low, dtype=torch.float64, device=x.device)
 
-    a, s, t = _coefficients(model, first, x)
+    a, s, t = coefficients(model, first, x)
     noise, trace = model.noise_and_divergence(a * x, t, signs)
     half, cos = math.exp(low) / 2, a / torch.hypot(a, s)  # u S = -(r^2/2) noise / r
     z = cos * (x + half * noise)
@@ -83,7 +84,7 @@ def _block(
         return torch.cat([velocity.flatten(1), trace.reshape(-1, len(z)).T], 1)
 
     state, evaluations = ode.dormand_prince(field, torch.cat([z.flatten(1), log_det], 1), low, high, rtol=tol, atol=tol)
-    a, s, _ = _coefficients(model, torch.full_like(first, high), x)
+    a, s, _ = coefficients(model, torch.full_like(first, high), x)
     scale = torch.hypot(a, s)
     end = scale * state[:, :d].reshape(x.shape)
     log_prior = model.prior().log_prob(end.flatten(1).to(model.mean)).to(x)
@@ -98,15 +99,9 @@ def flow(model: Denoiser, z: Samples, log_ratio: PerSample, probes: Tensor | Non
     The flow is sin cos (cos noise - sin clean) and z = cos clean + sin noise, so it is sin (noise - sin z).
     probes as in `divergence.value_and_divergence`.
     """
-    a, s, t = _coefficients(model, log_ratio, z)
+    a, s, t = coefficients(model, log_ratio, z)
     scale = torch.hypot(a, s)
     sin = s / scale
     noise, divergence = model.noise_and_divergence(scale * z, t, probes)
     trace = sin.flatten() * (scale.flatten() * divergence - sin.flatten() * z[0].numel())
     return sin * (noise - sin * z), trace
-
-
-def _coefficients(model: Denoiser, log_ratio: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    t = model.process.time(log_ratio.exp()).clamp(max=model.process.t_max)
-    a, s = model.process.kernel(t, x)
-    return a, s, t
