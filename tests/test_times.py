@@ -213,9 +213,19 @@ def test_a_grid_without_steps_is_refused(grid, steps):
         grid(VP(), steps)
 
 
-@pytest.mark.parametrize("power", [0.0, -7.0, math.inf, math.nan])
+@each_process
+def test_an_infinite_power_is_equal_steps_in_the_logarithm(process):
+    """To rounding; the ends are exactly t_max and the time of the smallest ratio."""
+    grid = times.grid(process, 20, math.inf, ratio_min=2e-3)
+    logs = process.ratio(grid).log()
+    assert float((logs.diff() - (logs[-1] - logs[0]) / 20).abs().max()) < 1e-6
+    assert float(grid[0]) == process.t_max
+    assert float(process.ratio(grid[-1])) == pytest.approx(2e-3, rel=1e-7)
+
+
+@pytest.mark.parametrize("power", [0.0, -7.0, math.nan])
 def test_a_bad_power_is_named(power):
-    with pytest.raises(ValueError, match=f"positive, finite power; got {power}"):
+    with pytest.raises(ValueError, match=f"needs a positive power; got {power}"):
         times.grid(VP(), 5, power=power)
 
 
