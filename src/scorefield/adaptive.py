@@ -84,10 +84,11 @@ def _integrate(model: Denoiser, y: Samples, start: float, stop: float, tol: floa
         error = difference.square().mean(1).sqrt() / size / tol
         error = torch.where(new.flatten(1).isfinite().all(1), error, torch.inf)
         good = error <= 1
-        if bool((~good & (width[rows] <= 1)).any()):
-            row = int(rows[~good & (width[rows] <= 1)][0])
+        refused = ~good & (width[rows] <= 1)
+        if bool(refused.any()):
+            row = int(rows[refused][0])
             raise RuntimeError(
-                f"sample {row} needs steps below {1 / LAST:.1g} of the way at s/a={float(later[0].exp()):g}: "
+                f"sample {row} needs steps below {1 / LAST:.1g} of the way at s/a={float(later[refused][0].exp()):g}: "
                 "the model's answer is not finite or jumps there"
             )
         kept = rows[good]
