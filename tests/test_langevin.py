@@ -251,11 +251,15 @@ def test_bad_steps_are_named():
     for size, temperature in [(0.0, 1.0), (-1.0, 1.0), (0.1, -0.5)]:
         with pytest.raises(ValueError, match="positive step size and a temperature from 0"):
             list(langevin.unadjusted(score, x, size, 3, Generator(), temperature))
-    with pytest.raises(RuntimeError, match=r"Langevin step \d+ of size 10 left the finite numbers; use a smaller size"):
+    with pytest.raises(
+        RuntimeError, match=r"sample \d left the finite numbers at Langevin step \d+ of size 10; use a smaller"
+    ):
         list(langevin.unadjusted(lambda x: -(x**3), 1e9 * x, 10.0, 50, Generator().manual_seed(0)))
     with pytest.raises(ValueError, match="one step size for each score; got 2 for 1"):
         list(langevin.annealed([score], x, [0.1, 0.2], 3, Generator()))
     for call in (langevin.unadjusted, langevin.underdamped):
+        with pytest.raises(ValueError, match=r"shape of the samples, \(2, 1\); got \(2,\); of a log-density, score_of"):
+            list(call(lambda x: -x.square().sum(1), x, 0.1, 2, Generator()))
         with pytest.raises(ValueError, match="expected at least one step; got 0"):
             list(call(score, x, 0.1, 0))
     with pytest.raises(ValueError, match="a positive friction; got 0"):

@@ -45,12 +45,12 @@ def unadjusted(
     The law of the states tends to that of the score as h -> 0 and steps h -> infinity; for N(0, c^2) and T = 1 its
     variance is c^2 / (1 - h / 2c^2) (Roberts and Tweedie, 1996). Modes far apart exchange mass after a time that grows
     exponentially with the depth of the valley between them. Raises ValueError for a size that is not positive, a
-    temperature below 0 or fewer than one step, and RuntimeError where a state is not finite.
+    temperature below 0, fewer than one step or a score of another shape, and RuntimeError where a state is not finite.
     """
     _require_numbers(size, steps, temperature)
     for step in range(1, steps + 1):
         with torch.no_grad():
-            x = x + size * score(x) + (2 * size * temperature) ** 0.5 * normal_like(x, generator)
+            x = x + size * _force(score, x) + (2 * size * temperature) ** 0.5 * normal_like(x, generator)
         _require_finite(x, step, size)
         yield x
 
@@ -104,14 +104,14 @@ def underdamped(
     decay = math.exp(-friction * size)
     noise = (temperature * -math.expm1(-2 * friction * size)) ** 0.5
     with torch.no_grad():
-        v, force = temperature**0.5 * normal_like(x, generator), score(x)
+        v, force = temperature**0.5 * normal_like(x, generator), _force(score, x)
     for step in range(1, steps + 1):
         with torch.no_grad():
             v = v + size / 2 * force
             x = x + size / 2 * v
             v = decay * v + noise * normal_like(x, generator)
             x = x + size / 2 * v
-            force = score(x)
+            force = _force(score, x)
             v = v + size / 2 * force
         _require_finite(x, step, size)
         yield x
@@ -242,9 +242,23 @@ def _require_numbers(size: float, steps: int, temperature: float) -> None:
         raise ValueError(f"expected at least one step; got {steps}")
 
 
+def _force(score: Field, x: Samples) -> Samples:
+    found = score(x)
+    if found.shape != x.shape:
+        raise ValueError(
+            f"expected a score of the shape of the samples, {tuple(x.shape)}; got {tuple(found.shape)}; "
+            "of a log-density, score_of makes one"
+        )
+    return found
+
+
 def _require_finite(x: Samples, step: int, size: float) -> None:
-    if not bool(x.isfinite().all()):
-        raise RuntimeError(f"Langevin step {step} of size {size:g} left the finite numbers; use a smaller size")
+    finite = x.isfinite().flatten(1).all(1)
+    if not bool(finite.all()):
+        raise RuntimeError(
+            f"sample {int((~finite).nonzero()[0])} left the finite numbers at Langevin step {step} of size {size:g}; "
+            "use a smaller size, and look at the score there"
+        )
 
 
 STEPS = 1_000
