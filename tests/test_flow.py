@@ -75,6 +75,17 @@ def test_the_way_from_a_point_to_itself_stays_there():
     assert float((flow.interpolate(model, x, x, [0.3]) - x).abs().max()) < 1e-5
 
 
+def test_the_way_between_opposite_points_leads_through_the_mean():
+    """On a line, and from the mean itself, where no circle is: finite, monotone, from end to end."""
+    model = ExactDenoiser(GaussianMixture.gaussian(f64(0.5), f64([4.0])), VP())
+    way = flow.interpolate(model, f64([-1.5]), f64([4.5]), [0.0, 0.25, 0.5, 0.75, 1.0])[:, 0, 0]
+    expected = [0.5 + 2 * math.cos(k * math.pi) * -((1 - k) + 2 * k) for k in (0, 0.25, 0.5, 0.75, 1)]
+    assert way.tolist() == pytest.approx(expected, abs=1e-4)
+    start = flow.interpolate(model, f64([0.5]), f64([4.5]), [0.0, 0.5, 1.0])[:, 0, 0]
+    assert start[0] == pytest.approx(0.5, abs=1e-5)
+    assert 0.5 < float(start[1]) < 4.5
+
+
 def test_images_are_encoded_in_their_own_shape():
     """Any event shape goes through, with a denoiser that knows it: point data come from any latent."""
 

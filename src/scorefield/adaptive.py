@@ -29,7 +29,7 @@ def adaptive_flow(tol: float = 1e-3) -> Sampler:
     def path(model: Denoiser, x: Samples, times: Grid) -> Path:
         for t, u in itertools.pairwise(times):
             start, stop = (float(model.process.ratio(w).log()) for w in (t, u))
-            yield (x := flow.transport(model, x, start, stop, tol * _std(model)))
+            yield (x := flow.transport(model, x, start, stop, tol * model.spread))
 
     return checked(path)
 
@@ -56,7 +56,7 @@ def adaptive_sde(tol: float = 1e-2, generator: Generator | None = None) -> Sampl
 
 def _integrate(model: Denoiser, y: Samples, start: float, stop: float, tol: float, seed: int) -> Samples:
     """Return y = x/a at log s/a = stop, from y at start."""
-    n, d, event = len(y), _std(model), [1] * (y.ndim - 1)
+    n, d, event = len(y), model.spread, [1] * (y.ndim - 1)
     log_ratio = lambda place: start + (stop - start) * (place.double() / LAST)
     brownian = BrownianPath(seed, y[0].numel(), lambda place: (-2 * log_ratio(place)).exp())
     longest = max(1, min(LAST, int(LAST * LONGEST / (start - stop))))
@@ -99,11 +99,6 @@ def _integrate(model: Denoiser, y: Samples, start: float, stop: float, tol: floa
             first[kept] = clean(y[kept], place[kept])
         rows = rows[place[rows] < LAST]
     return y
-
-
-def _std(model: Denoiser) -> float:
-    """The mean standard deviation of the data, in model units."""
-    return float(model.covariance.diagonal().mean().sqrt())
 
 
 def _require_positive(tol: float) -> None:

@@ -33,6 +33,7 @@ from scorefield.estimator import ScoreDensity, load
 from scorefield.gallery.report import write_results
 from scorefield.objectives import OBJECTIVES
 from scorefield.process import span_for
+from scorefield.samplers import SAMPLERS
 from scorefield.transforms import TableTransform
 
 BLOCK = 1_024
@@ -87,6 +88,8 @@ def sample(options: cli.Sample) -> None:
     say = _speaker(options)
     if estimator.config_.level:
         say("note: one noise level has no --sampler: Langevin steps from the base of the run")
+    elif SAMPLERS[options.sampler].adapts:
+        say(f"note: {options.sampler} chooses its own steps; --steps has no part in it")
     say(f"wrote {options.n:,} rows to {options.out}")
 
 

@@ -62,7 +62,7 @@ def _two_steps(model: Denoiser, x: Samples, times: Grid, draw: Callable[[Tensor]
 
 
 class Frame(abc.ABC):
-    """Coordinates z = x / (a scale) of the probability flow with dz/d(angle) = p clean + q noise."""
+    """Coordinates z = x / (a scale) of the probability flow in which dz/d(angle) varies slowly."""
 
     @abc.abstractmethod
     def angle(self, ratio: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def adams(order: int = 3) -> Sampler:
     A Gaussian of variance d^2 stands still there, so the steps at large noise, where any data look like one, cost no
     accuracy. dz/d(phi) is the prediction v (Salimans and Ho, 2022). Raises ValueError for an order below 1.
     """
-    return _adams_bashforth(order, lambda model: Rotated(float(model.covariance.diagonal().mean().sqrt())))
+    return _adams_bashforth(order, lambda model: Rotated(model.spread))
 
 
 def _adams_bashforth(order: int, frame_for: Callable[[Denoiser], Frame]) -> Sampler:
@@ -143,11 +143,8 @@ def _adams_bashforth(order: int, frame_for: Callable[[Denoiser], Frame]) -> Samp
         frame, points = frame_for(model), deque[Tensor](maxlen=order)
         values = deque[Samples](maxlen=order)
         for t, u in itertools.pairwise(times):
-            (a, b), ratio, ratio_u = (
-                map(model.process.mean_coef, (t, u)),
-                model.process.ratio(t),
-                model.process.ratio(u),
-            )
+            a, b = model.process.mean_coef(t), model.process.mean_coef(u)
+            ratio, ratio_u = model.process.ratio(t), model.process.ratio(u)
             z, scale_u = x / (a * frame.scale(ratio)).to(x), (b * frame.scale(ratio_u)).to(x)
             points.append(ratio.log())
             values.append(frame.velocity(*model.decompose(x, t), ratio))

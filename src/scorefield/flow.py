@@ -15,7 +15,7 @@ TOL = 1e-7
 """The solver's error a step in `encode` and `decode`, in units of sqrt(a^2 + s^2)."""
 
 ITERATIONS = 5
-"""Iterations that undo the first step of `encode`: each gains a factor 2 (std / ratio_min)^2, std that of the data."""
+"""Iterations that undo the first step of `encode`: each gains a factor 2 + 2 (std / ratio_min)^2, std the smallest."""
 
 
 def transport(model: Denoiser, x: Samples, start: float, stop: float, tol: float) -> Samples:
@@ -67,15 +67,16 @@ def interpolate(model: Denoiser, x: Samples, y: Samples, shares: Sequence[float]
 
     A latent is whitened by the prior, w = L^-1 (latent - mean). With the angle c between two w the way has at share k
     the direction [sin((1 - k) c) w_x/|w_x| + sin(k c) w_y/|w_y|] / sin(c) and a length that goes evenly from one to the
-    other: every point of it is a plausible draw, which the middle of a straight line in many dimensions is not.
+    other: every point of it is a plausible draw, which the middle of a straight line in many dimensions is not. Between
+    opposite w, as on a line, it leads through the prior's mean: the direction is cos(k pi) w_x/|w_x|.
     Raises RuntimeError where a row cannot be integrated.
     """
     prior = model.prior()
     mean, root = prior.mean.to(x), torch.linalg.cholesky(prior.covariance).to(x)
     ends = [torch.linalg.solve_triangular(root, (encode(model, z) - mean).T, upper=False).T for z in (x, y)]
-    lengths = [w.norm(dim=1, keepdim=True) for w in ends]
+    lengths = [w.norm(dim=1, keepdim=True).clamp(min=1e-12) for w in ends]
     first, last = (w / length for w, length in zip(ends, lengths, strict=True))
-    angle = (first * last).sum(1, keepdim=True).clamp(-1, 1).acos().clamp(min=1e-6)  # sin(k c) / sin(c) is k below
+    angle = (first * last).sum(1, keepdim=True).clamp(-1, 1).acos().clamp(1e-6, math.pi - 1e-6)
     ways = []
     for k in shares:
         direction = (((1 - k) * angle).sin() * first + (k * angle).sin() * last) / angle.sin()

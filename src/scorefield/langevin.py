@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from scorefield.densities import GaussianMixture
 from scorefield.model import ScoreModel
 from scorefield.samplers import BLOCK
-from scorefield.tensors import dot, integer, match, normal_like, spawn
+from scorefield.tensors import dot, integer, match, normal_like, spawn, uniform
 from scorefield.types import Field, Path, PerSample, Samples
 
 
@@ -60,8 +60,7 @@ def mala(log_density: LogDensity, x: Samples, size: float, steps: int, generator
 
     y = x + h score(x) + sqrt(2h) z is accepted with probability min(1, p(y) q(x|y) / p(x) q(y|x)), where
     q(y|x) = N(y; x + h score(x), 2h) (Roberts and Tweedie, 1996); else x stays. About 57 per cent accepted is best.
-    Raises ValueError as `unadjusted`, for a start of no density, and for a target that
-    has a score only.
+    Raises ValueError as `unadjusted`, for a start of no density, and for a target that has a score only.
     """
     _require_numbers(size, steps, 1.0)
     log_p, score = _value_and_score(log_density, x)
@@ -74,8 +73,7 @@ def mala(log_density: LogDensity, x: Samples, size: float, steps: int, generator
         log_p_y, score_y = _value_and_score(log_density, y)
         there, back = y - x - size * score, x - y - size * score_y
         log_ratio = log_p_y - log_p + (dot(there, there) - dot(back, back)) / (4 * size)
-        uniform = torch.rand(len(x), generator=generator, dtype=torch.float64).to(x)
-        accepted = uniform.log() < log_ratio  # never where log p at y is not a number
+        accepted = uniform(len(x), generator).to(x).log() < log_ratio  # never where log p at y is not a number
         keep = match(accepted, x) > 0
         x, score = torch.where(keep, y, x), torch.where(keep, score_y, score)
         log_p = torch.where(accepted, log_p_y, log_p)
@@ -136,7 +134,7 @@ def annealed(
 def denoised(score: Field, x: Samples, level: float) -> Samples:
     """Return E[clean | x = clean + level z] = x + level^2 score(x), the last of annealing (Song and Ermon, 2020)."""
     with torch.no_grad():
-        return x + level**2 * score(x)
+        return x + level**2 * _force(score, x)
 
 
 def noise_levels(largest: float, smallest: float, dim: int) -> Tensor:

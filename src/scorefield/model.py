@@ -30,6 +30,11 @@ class Denoiser(nn.Module, abc.ABC):
         self.register_buffer("mean", mean)
         self.register_buffer("covariance", covariance)
 
+    @property
+    def spread(self) -> float:
+        """The root of the data's mean variance over columns."""
+        return float(self.covariance.diagonal().mean().sqrt())
+
     @abc.abstractmethod
     def decompose(self, x: Samples, t: Times) -> tuple[Samples, Samples]:
         """Return (clean, noise) = (E[X_0 | X_t = x], E[Z | X_t = x]), which satisfy a clean + s noise = x."""

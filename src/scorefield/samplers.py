@@ -177,7 +177,8 @@ def grid_for(sampler: str, process: Process, steps: int) -> Grid:
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {list(SAMPLERS)}; got {sampler!r}")
-    return grid(process, 1 if SAMPLERS[sampler].adapts else steps, math.inf)
+    times = grid(process, steps, math.inf)
+    return times[[0, -1]] if SAMPLERS[sampler].adapts else times
 
 
 def sample_blocks(
