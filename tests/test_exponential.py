@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from cases import DENSITIES, F64, f64, z_limit
+from scipy import integrate
 from torch import Generator, Tensor
 
 from scorefield import exponential, times
@@ -68,6 +69,48 @@ def test_adams_is_exact_for_a_gaussian_of_the_datas_variance(process):
     *_, end = exponential.adams()(model, x, grid)
     spread = torch.hypot(process.mean_coef(grid) * d, process.std(grid))
     assert float((end - x * spread[-1] / spread[0]).abs().max()) < 1e-10
+
+
+@each_usual
+def test_dpmpp_2m_is_the_published_recursion(process):
+    """Lu et al., 2022b, algorithm 2, in their letters and in floats, on ragged steps: orders cannot see r_i inverted."""
+    model, grid = ExactDenoiser(DENSITIES["mixture-1d"], process), process.time(f64(*RAGGED))
+    alpha, sigma = process.mean_coef(grid).tolist(), process.std(grid).tolist()
+    lam = [math.log(a / s) for a, s in zip(alpha, sigma, strict=True)]
+    x = 0.7 * sigma[0]
+    found = [float(state) for state in exponential.dpmpp_2m(model, f64([x]), grid)]
+    clean: list[float] = []
+    for i in range(1, len(grid)):
+        clean.append(float(model.decompose(f64([x]), grid[i - 1])[0]))
+        h = lam[i] - lam[i - 1]
+        d = clean[-1]
+        if i > 1:
+            r = (lam[i - 1] - lam[i - 2]) / h
+            d = (1 + 1 / (2 * r)) * clean[-1] - 1 / (2 * r) * clean[-2]
+        x = sigma[i] / sigma[i - 1] * x - alpha[i] * (math.exp(-h) - 1) * d
+        assert found[i - 1] == pytest.approx(x, rel=1e-10)
+
+
+class Drifting(Known):
+    """A model whose clean part is 1 + 2 log s/a everywhere."""
+
+    def decompose(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        clean = (1 + 2 * self.process.ratio(t).log()).expand(x.shape)
+        return clean, (x - self.process.mean_coef(t) * clean) / self.process.std(t)
+
+
+@each_usual
+def test_the_exponential_heun_step_is_exact_for_a_clean_part_linear_in_log_s_over_a(process, monkeypatch):
+    """Without its noise, against the integral of 2 e^-2(h-k) clean dk by quadrature: orders cannot see shares swapped."""
+    monkeypatch.setattr(exponential, "normal_like", lambda x, generator=None: torch.zeros_like(x))
+    model = Drifting(process, None)
+    for high, low in itertools.pairwise(RAGGED):
+        t, u = process.time(f64(high, low))
+        h, y = math.log(high / low), 0.3
+        part = lambda k, h=h, high=high: 2 * math.exp(-2 * (h - k)) * (1 + 2 * (math.log(high) - k))
+        expected = math.exp(-2 * h) * y + integrate.quad(part, 0, h, epsabs=1e-13)[0]
+        end = exponential.heun_sde()(model, process.mean_coef(t) * f64([y]), t, u) / process.mean_coef(u)
+        assert float(end) == pytest.approx(expected, abs=1e-10)
 
 
 @each_usual
