@@ -13,7 +13,7 @@ from scorefield import exponential, times
 from scorefield.densities import GaussianMixture
 from scorefield.model import Denoiser, ExactDenoiser
 from scorefield.process import EDM, VE, VP, Cosine, Process, Straight, SubVP
-from scorefield.samplers import SAMPLERS, churned_heun, ddim, heun, langevin_corrector
+from scorefield.samplers import SAMPLERS, churned_heun, ddim, grid_for, heun, langevin_corrector
 from scorefield.walks import then, walk
 
 USUAL = [VP(), SubVP(), VE(), EDM(), Cosine(), Straight()]
@@ -151,7 +151,7 @@ def test_churn_is_limited_as_published():
 @each_usual
 @pytest.mark.parametrize("snr", [None, 0.16])
 def test_the_corrector_has_its_exact_law(process, snr):
-    """On N(0, c^2) noised to variance v: (1 - e/v)^2 v + 2e, 200,000 rows, false alarm 1e-6; by h it leaves v alone."""
+    """On N(0, c^2) noised to variance v: (1 - e/v)^2 v + 2e and slope 1 - e/v, 200,000 rows, false alarm 1e-6; by h it leaves v alone."""
     c2, n = 0.49, 200_000
     model = ExactDenoiser(GaussianMixture.gaussian(f64(0.0), f64([c2])), process)
     for ratio, before in (1.0, 1.3), (1.0, 1.02), (0.05, 0.06):
@@ -163,9 +163,10 @@ def test_the_corrector_has_its_exact_law(process, snr):
         end = langevin_corrector(snr, Generator().manual_seed(1))(model, x, t, u)
         expected = (1 - size / v) ** 2 * v + 2 * size
         assert abs(float(end.var()) / expected - 1) < z_limit(36) * (2 / n) ** 0.5 + (0.01 if snr else 0) * size / v
+        slope = float((end * x).sum() / x.square().sum())  # of the regression on the start, free of its sampling error
+        assert abs(slope - (1 - size / v)) < z_limit(36) * (2 * size / v / n) ** 0.5 + (0.02 if snr else 0) * size / v
         if snr is None:
             assert abs(expected / v - 1) <= (1 - ratio / before) ** 2 / 4 + 1e-12
-            assert abs(float((end * x).mean()) / v - (1 - size / v)) < z_limit(36) * (2 / n) ** 0.5
 
 
 def test_a_corrector_follows_its_predictor():
@@ -184,6 +185,15 @@ def test_the_table_counts_the_calls_of_the_model(name):
     x = model.prior().sample(4, Generator().manual_seed(1))
     list(SAMPLERS[name].make(Generator().manual_seed(0))(model, x, times.grid(VP(), 7)))
     assert sum(calls) / 4 == 7 * SAMPLERS[name].evaluations + SAMPLERS[name].first
+
+
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_the_default_grid_has_equal_steps_in_the_logarithm_and_only_ends_for_those_that_adapt(name):
+    found = grid_for(name, VP(), 10)
+    every = times.grid(VP(), 10, math.inf)
+    assert torch.equal(found, every[[0, -1]] if name.startswith("adaptive") else every)
+    with pytest.raises(ValueError, match="at least one step; got 0"):
+        grid_for(name, VP(), 0)
 
 
 @pytest.mark.parametrize(
