@@ -64,6 +64,49 @@ def test_the_adaptive_sde_has_the_law_of_the_mixture():
         assert float((z.T @ z / n - torch.eye(2, dtype=F64)).abs().max()) < z_limit(15) * math.sqrt(fourth / n) + 0.02
 
 
+@each_process
+def test_where_the_clean_part_is_linear_in_log_s_over_a_any_steps_end_alike(process):
+    """The step is exact there, so three tolerances on one path give one end: 1e-9 of its size, in three legs."""
+
+    class Drifting(ExactDenoiser):
+        def decompose(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+            clean = (1 + 2 * self.process.ratio(t).log()).reshape(-1, 1).expand(x.shape)
+            a, s = self.process.kernel(t, x)
+            return clean, (x - a * clean) / s
+
+    model = Drifting(DENSITIES["gauss-2d"], process)
+    grid = process.time(f64(40.0, 3.0, 0.2, 0.01))
+    x = process.std(grid[0]) * torch.randn(20, 2, dtype=F64, generator=Generator().manual_seed(0))
+    ends = [end(adaptive_sde(tol, Generator().manual_seed(1)), model, x, grid) for tol in (10.0, 0.3, 0.03)]
+    for other in ends[1:]:
+        assert float((other - ends[0]).abs().max()) < 1e-9 * float(ends[0].abs().max())
+    assert not torch.allclose(ends[0], end(adaptive_sde(10.0, Generator().manual_seed(2)), model, x, grid), atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e2])
+@pytest.mark.parametrize("name", ["flow", "sde"])
+def test_the_tolerance_is_in_units_of_the_data(name, scale):
+    """Data and noise a hundred times larger or smaller: the flow within ten tolerances, the SDE by as many calls.
+
+    40.51 calls a row is what scale 1 takes; each row's path scales with the data, so every scale takes as many.
+    """
+    small = DENSITIES["mixture-2d"]
+    density = GaussianMixture(small.weights, scale * small.means, scale**2 * small.covariances)
+    process = VE(0.01 * scale, 50.0 * scale)
+    model, calls = ExactDenoiser(density, process), []
+    x = model.prior().sample(100, Generator().manual_seed(0))
+    grid = process.time(scale * f64(40.0, 1e-2))
+    truth = end(adaptive_flow(1e-7), model, x, grid)
+    ask = model.decompose
+    model.decompose = lambda x, t: calls.append(len(x)) or ask(x, t)
+    if name == "flow":
+        error = (end(adaptive_flow(1e-4), model, x, grid) - truth).norm(dim=1) / model.spread
+        assert float(error.quantile(0.9)) < 1e-3
+    else:
+        end(adaptive_sde(0.05, Generator().manual_seed(1)), model, x, grid)
+        assert sum(calls) / 100 == pytest.approx(40.51, rel=0.01)
+
+
 def test_a_refused_step_does_not_draw_again():
     """Half the tolerance follows the same path: its ends lie near those of the whole, far nearer than another path's."""
     model = ExactDenoiser(DENSITIES["gauss-2d"], VP())

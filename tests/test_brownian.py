@@ -70,6 +70,13 @@ def test_a_value_does_not_depend_on_what_was_asked_before_or_beside():
     assert not torch.equal(straight(4, columns=3)(rows, places), at_once)
 
 
+def test_neighbouring_seeds_share_no_row():
+    """No value of 200 rows under one seed is one of another's."""
+    rows = torch.arange(200)
+    found = torch.cat([straight(seed)(rows, torch.full_like(rows, LAST))[:, 0] for seed in range(5)])
+    assert len(found.unique()) == 1_000
+
+
 def test_it_starts_at_zero_and_is_fine_everywhere():
     """A million neighbouring increments sum to the whole, none of them is 0, and their variance is the clock's."""
     places = torch.arange(LAST - 1_000_000, LAST + 1)

@@ -31,6 +31,14 @@ def test_decoding_undoes_encoding(process, name):
     assert float((back - latents).abs().max()) < 1e-5 * float(model.prior().covariance.amax().sqrt())
 
 
+@pytest.mark.parametrize("std", [1e-3, 1e-2])
+def test_decoding_undoes_encoding_for_data_as_narrow_as_the_smallest_noise(std):
+    """Round trips within 1e-6 of data of std 1 and 10 times ratio_min: the first step must be undone by iteration."""
+    density = GaussianMixture.isotropic(f64(1.0, 2.0), f64([0.0, 0.3], [0.4, 1.0]), std)
+    model, x = ExactDenoiser(density, VP()), density.sample(20, Generator().manual_seed(0))
+    assert float((flow.decode(model, flow.encode(model, x)) - x).abs().max()) < 1e-6
+
+
 @each_process
 def test_a_gaussian_is_encoded_by_its_affine_map(process):
     """latent = a m + sqrt(a^2 std^2 + s^2) / std (x - m), column by column."""

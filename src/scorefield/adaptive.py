@@ -21,7 +21,8 @@ LONGEST = 1.0
 def adaptive_flow(tol: float = 1e-3) -> Sampler:
     """Make a sampler that integrates the probability flow between its times row by row, by `flow.transport`.
 
-    tol is the error of a step in standard deviations of the data. Raises ValueError unless tol is positive, and
+    tol is the largest error of a step, in standard deviations of the data where there is little noise, of the noised
+    data where there is much. Raises ValueError unless tol is positive, and
     RuntimeError where a row cannot be integrated.
     """
     _require_positive(tol)
@@ -29,7 +30,7 @@ def adaptive_flow(tol: float = 1e-3) -> Sampler:
     def path(model: Denoiser, x: Samples, times: Grid) -> Path:
         for t, u in itertools.pairwise(times):
             start, stop = (float(model.process.ratio(w).log()) for w in (t, u))
-            yield (x := flow.transport(model, x, start, stop, tol * model.spread))
+            yield (x := flow.transport(model, x, start, stop, tol * min(1.0, model.spread)))
 
     return checked(path)
 
@@ -68,7 +69,7 @@ def _integrate(model: Denoiser, y: Samples, start: float, stop: float, tol: floa
         a, _, t = flow.coefficients(model, log_ratio(place), y)
         return model.decompose(a * y, t)[0]
 
-    first = clean(y, place)
+    first = clean(y, place).clone()  # written into below; the model's own answer may be anybody's
     while len(rows):
         before, after = place[rows], (place[rows] + width[rows]).clamp(max=LAST)
         later = log_ratio(after)
