@@ -101,7 +101,7 @@ def test_score_and_logprob_have_the_columns_promised(table, fitted, tmp_path, ru
     assert list(pd.read_csv(tmp_path / "score.csv").columns) == ["score_height", "score_age", "score_smoker"]
     assert run_main("logprob", fitted, points, "--out", tmp_path / "log.csv", "--quiet") == (0, "", "")
     found = pd.read_csv(tmp_path / "log.csv")
-    assert list(found.columns) == ["logprob", "stderr", "evaluations"]
+    assert list(found.columns) == ["logprob", "stderr", "solver_error", "start_error", "evaluations"]
     assert len(found) == 40
     assert (found["evaluations"] > 10).all()
 

@@ -41,6 +41,7 @@ _HOME = {
     ],
     "scorefield.flow": ["decode", "encode", "interpolate"],
     "scorefield.likelihood": ["LogProb", "log_prob"],
+    "scorefield.variational": ["Bound", "lower_bound"],
     "scorefield.training": ["Progress", "Trainer", "batches"],
 }
 _MODULES = ["data", "langevin", "nets", "metrics", "plots", "recovery", "times", "toys", "transforms"]

@@ -109,7 +109,13 @@ class Score(AtPoints):
 
 @dataclass(kw_only=True)
 class Logprob(AtPoints):
-    """Write the log-density at points, in nats: columns logprob, stderr, evaluations."""
+    """Write the log-density at points, in nats, and its errors: of random probes, of the solver, of where it starts.
+
+    Columns logprob, stderr, solver_error, start_error, evaluations.
+    """
+
+    bound: bool = False
+    """add columns bound and bound_stderr: a lower bound of the log-density of what the reverse SDE generates"""
 
 
 @dataclass(kw_only=True)

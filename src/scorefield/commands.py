@@ -109,7 +109,12 @@ def logprob(options: cli.Logprob) -> None:
 
     def log_density(estimator: ScoreDensity, points: pd.DataFrame) -> pd.DataFrame:
         found = estimator.log_prob(points)
-        return pd.DataFrame({"logprob": found.value, "stderr": found.stderr, "evaluations": found.evaluations.numpy()})
+        columns = {"logprob": found.value, "stderr": found.stderr, "solver_error": found.solver_error}
+        columns |= {"start_error": found.start_error, "evaluations": found.evaluations}
+        if options.bound:
+            bound = estimator.lower_bound(points)
+            columns |= {"bound": bound.value, "bound_stderr": bound.stderr}
+        return pd.DataFrame({name: values.numpy() for name, values in columns.items()})
 
     _at_points(options, log_density)
 

@@ -166,7 +166,7 @@ def recover(estimator: ScoreDensity, rows: pd.DataFrame, method: str | None, poi
     logs = {}
     if not level:
         cells = sum(column.log_cell for column in columns)
-        logs["flow"] = estimator.log_prob(table).value.numpy().reshape(shape) - cells
+        logs["flow"] = estimator.log_prob(table, errors=False).value.numpy().reshape(shape) - cells
     score = np.asarray(estimator.score_function(table))[:, transform.varying].reshape(*shape, len(columns))
     slopes = np.stack(np.meshgrid(*(axis.slope for axis in axes), indexing="ij"), -1)
     residual = None

@@ -66,7 +66,7 @@ def evaluate(estimator: ScoreDensity, held_out: pd.DataFrame, train: pd.DataFram
         raise ValueError(f"expected at least {least} held-out rows; got {len(held_out)}; give more with --against FILE")
     transform, generator = estimator.transform_, spawn(seed, "evaluate")
     real = transform.forward(held_out)
-    likelihood = estimator.log_prob(held_out.iloc[:LIKELIHOOD_ROWS]).value
+    likelihood = estimator.log_prob(held_out.iloc[:LIKELIHOOD_ROWS], errors=False).value
     drawn = estimator.sample(min(PER_ROW * len(held_out), SAMPLES), random_state=seed)
     frame = pd.DataFrame(drawn, columns=list(transform.names))
     samples = transform.forward(frame)[: len(held_out)]

@@ -7,10 +7,10 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield import ode, times
-from scorefield.flow import coefficients
+from scorefield.flow import at, coefficients
 from scorefield.model import Denoiser
 from scorefield.process import RATIO_MIN
-from scorefield.tensors import signs_like
+from scorefield.tensors import dot, normal_like, signs_like
 from scorefield.types import PerSample, Samples
 
 EXACT_UP_TO = 32
@@ -24,11 +24,19 @@ BLOCK = 2048
 
 
 class LogProb(NamedTuple):
-    """Log-density of each row in nats, its standard error from the probes (0 if exact), network calls a row."""
+    """Log-density of each row in nats, and what is known of its error, in nats too.
+
+    stderr: the standard error from the random probes, 0 if the divergence is exact. evaluations: network calls a row.
+    solver_error: how far the value is from that of ten times the tolerance, which bounds its own error from above.
+    start_error: how much the value changes where the flow starts at twice the smallest ratio; at the ratio itself the
+    error is about a sixteenth of it. Both are None where they were not asked for.
+    """
 
     value: PerSample
     stderr: PerSample
     evaluations: Tensor
+    solver_error: PerSample | None = None
+    start_error: PerSample | None = None
 
 
 def log_prob(
@@ -36,8 +44,10 @@ def log_prob(
     x: Samples,
     *,
     probes: int | None = None,
+    sketch: int = 0,
     tol: float = 1e-5,
     ratio_min: float = RATIO_MIN,
+    errors: bool = True,
     generator: Generator | None = None,
 ) -> LogProb:
     """Return log p_0(x) in nats by the instantaneous change of variables (Chen et al., 2018).
@@ -48,60 +58,108 @@ def log_prob(
     step of y = x/a, u = r^2/2: y = x - u S(x), log p_0(x) = log p_r(y) - u div S(x), S the score at r, with an error
     of order r^4. Leaving it out would cost up to a nat per dimension for data of std r.
     probes None: exact divergence up to EXACT_UP_TO dimensions, PROBES random signs above; the same probes serve one
-    row along its whole way. Rows do not influence each other; tol is the solver's error a step.
-    Raises RuntimeError where the flow cannot be integrated, ValueError for fewer than 2 probes.
+    row along its whole way. sketch: that many more span a subspace whose part of the divergence is exact (Hutch++, see
+    `divergence.value_and_divergence`), each at the price of two probes.
+    Rows do not influence each other; tol is the solver's error a step. errors: also solve at ten times the tolerance,
+    at about 0.7 times the price, for the solver's error and the start's.
+    Raises RuntimeError where the flow cannot be integrated, ValueError for fewer than 2 probes and for a sketch
+    without probes or as large as the dimension.
     """
     if probes is not None and probes < 2:
         raise ValueError(f"a standard error needs at least 2 probes; got {probes}")
     d = x[0].numel() if len(x) else 1
     count = probes if probes is not None else (None if d <= EXACT_UP_TO else PROBES)
-    parts = [_block(model, part, count, tol, ratio_min, generator) for part in x.split(BLOCK)] if len(x) else []
-    empty = x.new_zeros(0)
-    if not parts:
-        return LogProb(empty, empty, torch.zeros(0, dtype=torch.long))
-    return LogProb(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    if sketch and (count is None or not 0 < sketch < d):
+        raise ValueError(f"a sketch needs probes, and fewer directions than the {d} dimensions; got {sketch}")
+    if not len(x):
+        none = x.new_zeros(0)
+        return LogProb(none, none, torch.zeros(0, dtype=torch.long), *((none, none) if errors else ()))
+    parts = [_block(model, part, count, sketch, tol, ratio_min, errors, generator) for part in x.split(BLOCK)]
+    return LogProb(*(None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 @torch.no_grad()
 def _block(
-    model: Denoiser, x: Tensor, count: int | None, tol: float, ratio_min: float, generator: Generator | None
+    model: Denoiser,
+    x: Tensor,
+    count: int | None,
+    sketch: int,
+    tol: float,
+    ratio_min: float,
+    errors: bool,
+    generator: Generator | None,
 ) -> LogProb:
-    d = x[0].numel()
+    kind = normal_like if sketch else signs_like
+    signs = None if count is None else torch.stack([kind(x, generator) for _ in range(sketch + count)])
     low, high = (math.log(r) for r in times.bounds(model.process, ratio_min))
-    signs = None if count is None else torch.stack([signs_like(x, generator) for _ in range(count)])
-    first = torch.full((len(x),), low, dtype=torch.float64, device=x.device)
-
-    a, s, t = coefficients(model, first, x)
-    noise, trace = model.noise_and_divergence(a * x, t, signs)
-    half, cos = math.exp(low) / 2, a / torch.hypot(a, s)  # u S = -(r^2/2) noise / r
-    z = cos * (x + half * noise)
-    log_det = (half * a.flatten() * trace + d * cos.flatten().log()).reshape(-1, len(x)).T
-
-    def field(log_ratio: Tensor, state: Tensor, rows: Tensor) -> Tensor:
-        z = state[:, :d].reshape(-1, *x.shape[1:])
-        probe = None if signs is None else signs[:, rows]
-        velocity, trace = flow(model, z, log_ratio, probe)
-        return torch.cat([velocity.flatten(1), trace.reshape(-1, len(z)).T], 1)
-
-    state, evaluations = ode.dormand_prince(field, torch.cat([z.flatten(1), log_det], 1), low, high, rtol=tol, atol=tol)
-    a, s, _ = coefficients(model, torch.full_like(first, high), x)
-    scale = torch.hypot(a, s)
-    end = scale * state[:, :d].reshape(x.shape)
-    log_prior = model.prior().log_prob(end.flatten(1).to(model.mean)).to(x)
-    each = log_prior[:, None] + d * math.log(float(scale.flatten()[0])) + state[:, d:]
-    stderr = each.std(1) / math.sqrt(each.shape[1]) if count is not None else torch.zeros_like(log_prior)
-    return LogProb(each.mean(1), stderr, evaluations + 1)
+    field = _Flow(model, x, signs, sketch)
+    start = field.start(low)
+    state, evaluations = ode.dormand_prince(field, start, low, high, rtol=tol, atol=tol)
+    each = field.log_prob(state, high)
+    value = each.mean(1)
+    stderr = each.std(1) / math.sqrt(each.shape[1]) if count is not None else torch.zeros_like(value)
+    if not errors:
+        return LogProb(value, stderr, evaluations + 1)
+    later = math.log(times.bounds(model.process, 2 * ratio_min)[0])
+    middle, before = ode.dormand_prince(field, start, low, later, rtol=10 * tol, atol=10 * tol)
+    coarse, after = ode.dormand_prince(field, middle, later, high, rtol=10 * tol, atol=10 * tol)
+    solver_error = (field.log_prob(coarse, high).mean(1) - value).abs()
+    start_error = field.difference(middle, field.start(later), later).abs()
+    return LogProb(value, stderr, evaluations + before + after + 3, solver_error, start_error)
 
 
-def flow(model: Denoiser, z: Samples, log_ratio: PerSample, probes: Tensor | None = None) -> tuple[Samples, Tensor]:
+class _Flow:
+    """The flow of a block of rows and its divergence, a state (n, d + m) of z and m estimates of the log-determinant."""
+
+    def __init__(self, model: Denoiser, x: Tensor, signs: Tensor | None, sketch: int) -> None:
+        self.model, self.x, self.signs, self.sketch = model, x, signs, sketch
+        self.d = x[0].numel()
+
+    def start(self, log_ratio: float) -> Tensor:
+        """Return the state at a small log(s/a), by one step from the data at ratio 0."""
+        a, s, t = at(self.model, log_ratio, self.x)
+        noise, trace = self.model.noise_and_divergence(a * self.x, t, self.signs, self.sketch)
+        half, cos = math.exp(log_ratio) / 2, a / torch.hypot(a, s)  # u S = -(r^2/2) noise / r
+        z = cos * (self.x + half * noise)
+        log_det = (half * a * trace + self.d * cos.log()).reshape(-1, len(self.x)).T
+        return torch.cat([z.flatten(1), log_det], 1)
+
+    def __call__(self, log_ratio: Tensor, state: Tensor, rows: Tensor) -> Tensor:
+        signs = None if self.signs is None else self.signs[:, rows]
+        velocity, trace = flow(self.model, self.position(state), log_ratio, signs, self.sketch)
+        return torch.cat([velocity.flatten(1), trace.reshape(-1, len(state)).T], 1)
+
+    def position(self, state: Tensor) -> Tensor:
+        """Return z of a state."""
+        return state[:, : self.d].reshape(-1, *self.x.shape[1:])
+
+    def log_prob(self, state: Tensor, log_ratio: float) -> Tensor:
+        """Return log p of the data, (n, m), where the state at the end of the process is known."""
+        a, s, _ = at(self.model, log_ratio, self.x)
+        scale = torch.hypot(a, s)
+        end = (scale * self.position(state)).flatten(1)
+        prior = self.model.prior().log_prob(end.to(self.model.mean)).to(self.x)
+        return prior[:, None] + self.d * scale.log() + state[:, self.d :]
+
+    def difference(self, one: Tensor, other: Tensor, log_ratio: float) -> Tensor:
+        """Return by how much log p of the data differs by two states near each other, (n,)."""
+        a, s, t = at(self.model, log_ratio, self.x)
+        scale = torch.hypot(a, s)
+        score = -scale / s * self.model.decompose(scale * self.position(one), t)[1]  # of z
+        return dot(score, self.position(one) - self.position(other)) + (one - other)[:, self.d :].mean(1)
+
+
+def flow(
+    model: Denoiser, z: Samples, log_ratio: PerSample, probes: Tensor | None = None, sketch: int = 0
+) -> tuple[Samples, Tensor]:
     """Return dz/dl of the probability flow in z = x / sqrt(a^2 + s^2) and l = log(s/a), row by row, and its divergence.
 
     The flow is sin cos (cos noise - sin clean) and z = cos clean + sin noise, so it is sin (noise - sin z).
-    probes as in `divergence.value_and_divergence`.
+    probes and sketch as in `divergence.value_and_divergence`.
     """
     a, s, t = coefficients(model, log_ratio, z)
     scale = torch.hypot(a, s)
     sin = s / scale
-    noise, divergence = model.noise_and_divergence(scale * z, t, probes)
+    noise, divergence = model.noise_and_divergence(scale * z, t, probes, sketch)
     trace = sin.flatten() * (scale.flatten() * divergence - sin.flatten() * z[0].numel())
     return sin * (noise - sin * z), trace

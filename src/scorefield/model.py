@@ -62,9 +62,14 @@ class Denoiser(nn.Module, abc.ABC):
         t = t.double()
         return match(self.process.mean_rate(t), x) * clean + match(self.process.std_rate(t), x) * noise
 
-    def noise_and_divergence(self, x: Samples, t: Times, probes: Tensor | None = None) -> tuple[Samples, Tensor]:
-        """Return the noise and its divergence in x: exact, (n,), or one estimate for each of m probes, (m, n)."""
-        return value_and_divergence(lambda y: self.decompose(y, t)[1], x, probes)
+    def noise_and_divergence(
+        self, x: Samples, t: Times, probes: Tensor | None = None, sketch: int = 0
+    ) -> tuple[Samples, Tensor]:
+        """Return the noise and its divergence in x: exact, (n,), or one estimate for each of m probes, (m, n).
+
+        probes and sketch as in `divergence.value_and_divergence`.
+        """
+        return value_and_divergence(lambda y: self.decompose(y, t)[1], x, probes, sketch=sketch)
 
     def prior(self) -> GaussianMixture:
         """Return N(a m, a^2 C + s^2 I) at t_max: where the noised data are, with m and C the data's moments."""
@@ -109,14 +114,16 @@ class ScoreModel(Denoiser):
         p, q = (match(c, x) for c in self.coefficients(t))
         return self._correction(x, t) + p * clean + q * noise
 
-    def noise_and_divergence(self, x: Samples, t: Times, probes: Tensor | None = None) -> tuple[Samples, Tensor]:
+    def noise_and_divergence(
+        self, x: Samples, t: Times, probes: Tensor | None = None, sketch: int = 0
+    ) -> tuple[Samples, Tensor]:
         """Return the noise and its divergence in x: in closed form of the base, of the network as in the parent."""
         if self.base is None:
-            return super().noise_and_divergence(x, t, probes)
+            return super().noise_and_divergence(x, t, probes, sketch)
         kernel, base = self._kernel(t), self._base_like(x)
         gain = prediction.noise_gain(*kernel, *self.coefficients(t))
         network = lambda y: match(gain, y) * self._correction(y, t)
-        correction, divergence = value_and_divergence(network, x, probes)
+        correction, divergence = value_and_divergence(network, x, probes, sketch=sketch)
         return base.posterior(x, *kernel)[1] + correction, base.noise_divergence(x, *kernel) + divergence
 
     @property
@@ -182,10 +189,12 @@ class ExactDenoiser(Denoiser):
         t = t.double()
         return self.density.posterior(x, self.process.mean_coef(t), self.process.std(t))
 
-    def noise_and_divergence(self, x: Samples, t: Times, probes: Tensor | None = None) -> tuple[Samples, Tensor]:
+    def noise_and_divergence(
+        self, x: Samples, t: Times, probes: Tensor | None = None, sketch: int = 0
+    ) -> tuple[Samples, Tensor]:
         """Return the noise and its divergence in x, in closed form; probes are for other models."""
         if probes is not None:
-            return super().noise_and_divergence(x, t, probes)
+            return super().noise_and_divergence(x, t, probes, sketch)
         t = t.double()
         a, s = self.process.mean_coef(t), self.process.std(t)
         return self.density.posterior(x, a, s)[1], self.density.noise_divergence(x, a, s)

@@ -13,8 +13,8 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield import adaptive, exponential
+from scorefield.grids import optimised
 from scorefield.model import Denoiser
-from scorefield.process import Process
 from scorefield.tensors import integer, normal_like, spawn
 from scorefield.times import grid
 from scorefield.types import Grid, Path, Samples
@@ -170,15 +170,14 @@ SAMPLERS: dict[str, SamplerRow] = {
 """The samplers by their name on the command line."""
 
 
-def grid_for(sampler: str, process: Process, steps: int) -> Grid:
-    """Return times with equal steps in log s/a, the best of the plain grids with few steps; one step if it adapts.
+def grid_for(sampler: str, model: Denoiser, steps: int) -> Grid:
+    """Return the times that are optimal for a model, see `grids.optimised`; one step if the sampler adapts.
 
     Raises ValueError for an unknown sampler and fewer than one step.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {list(SAMPLERS)}; got {sampler!r}")
-    times = grid(process, steps, math.inf)
-    return times[[0, -1]] if SAMPLERS[sampler].adapts else times
+    return grid(model.process, 1) if SAMPLERS[sampler].adapts else optimised(model, steps)
 
 
 def sample_blocks(
@@ -198,7 +197,7 @@ def sample_blocks(
     """
     if n < 0:
         raise ValueError(f"the number of samples must not be negative; got {n}")
-    path = grid_for(sampler, model.process, STEPS) if times is None else times
+    path = grid_for(sampler, model, STEPS) if times is None else times
     seed, prior = integer(generator), model.prior()
     for k in range(-(-n // BLOCK)):
         rows = min(BLOCK, n - k * BLOCK)

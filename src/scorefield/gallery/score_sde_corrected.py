@@ -79,7 +79,7 @@ def learn(seed: int, steps: int) -> Learned:
     with torch.enable_grad():
         model = train(sample, steps, seed)
     grid = line.column(GRID).float()
-    flow = log_prob(model, grid, tol=TOLERANCE).value.double().exp().numpy()
+    flow = log_prob(model, grid, tol=TOLERANCE, errors=False).value.double().exp().numpy()
     scores = [at_ratio(model, ratio)(grid)[:, 0].double().numpy() for ratio in RATIOS]
     return Learned(model, flow, [line.integrated(score, GRID) for score in scores])
 
@@ -99,7 +99,7 @@ def default_density(sample: np.ndarray, seed: int, max_iter: int | str = 1) -> n
     estimator = ScoreDensity(max_iter=max_iter, random_state=seed).fit(sample)
     frame = pd.DataFrame(GRID[:, None], columns=list(estimator.transform_.names))
     z = estimator.transform_.forward(frame)
-    found = log_prob(estimator.model_.double(), z, tol=TOLERANCE).value + estimator.transform_.log_jacobian(frame)
+    found = log_prob(estimator.model_.double(), z, tol=TOLERANCE, errors=False).value + estimator.transform_.log_jacobian(frame)
     return found.exp().numpy()
 
 

@@ -1,0 +1,192 @@
+"""What each sampler costs and how far it is off on one model, and which to take for a wanted error."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scorefield import flow, metrics
+from scorefield.checkpoint import CheckpointError, sha256, write_atomic
+from scorefield.model import Denoiser
+from scorefield.samplers import SAMPLERS, SamplerRow, grid_for
+from scorefield.tensors import spawn
+from scorefield.types import Samples, Times
+
+BUDGETS = (6, 8, 12, 16, 24, 35, 50, 70, 100)
+"""Evaluations a sample at which every sampler is measured."""
+
+LARGER = (140, 200, 280, 400, 560, 800)
+"""Evaluations that are tried beyond them where none is good enough."""
+
+LATENTS = 256
+"""Latents whose converged flow a deterministic sampler is compared with."""
+
+ROWS = 1024
+"""Samples of which the energy distance is taken."""
+
+CONVERGED = 1e-7
+"""The tolerance of the flow that counts as the truth."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One sampler with one number of steps on one model.
+
+    evaluations: network calls a sample, first and last included. error: root mean square distance of each sample to the
+    end of the converged flow of its latent, in standard deviations of the data, None of a stochastic sampler; stderr its
+    standard error. change: how much larger its energy distance to fresh samples of the converged flow is than that of
+    the flow of the same latents, in model units, and change_stderr its standard error; None if not measured.
+    """
+
+    sampler: str
+    steps: int
+    evaluations: float
+    error: float | None
+    stderr: float | None
+    change: float | None = None
+    change_stderr: float | None = None
+
+    def reaches(self, tol: float) -> bool:
+        """Whether the error is at most tol even if it was underestimated by two standard errors."""
+        return self.error is not None and self.stderr is not None and self.error + 2 * self.stderr <= tol
+
+
+class Counted(Denoiser):
+    """A model that counts for how many rows it was asked."""
+
+    def __init__(self, model: Denoiser) -> None:
+        super().__init__(model.process, model.mean, model.covariance)
+        self.model, self.rows = model, 0
+
+    def decompose(self, x: Samples, t: Times) -> tuple[Samples, Samples]:
+        self.rows += len(x)
+        return self.model.decompose(x, t)
+
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.coefficients(t)
+
+    def predict(self, x: Samples, t: Times) -> Samples:
+        return self.model.predict(x, t)
+
+
+class Bench:
+    """Latents of a model and where the converged flow takes them: what samplers are measured against."""
+
+    def __init__(self, model: Denoiser, seed: int = 0) -> None:
+        self.model, self.seed, prior = model, seed, model.prior()
+        self.latents = prior.sample(ROWS, spawn(seed, "latents"))
+        others = prior.sample(ROWS, spawn(seed, "others"))
+        self.truth, self.fresh = (flow.decode(model, x, tol=CONVERGED) for x in (self.latents, others))
+
+    @torch.no_grad()
+    def measure(self, sampler: str, steps: int, distance: bool = False) -> Point:
+        """Return the error of a sampler with so many steps; distance: also the change of the energy distance.
+
+        Raises ValueError for an unknown sampler.
+        """
+        times = grid_for(sampler, self.model, steps)
+        row, counted = SAMPLERS[sampler], Counted(self.model)
+        rows = ROWS if distance else LATENTS
+        x, truth = self.latents[:rows], self.truth[:rows]
+        for x in row.make(spawn(self.seed, "noise", sampler))(counted, x, times):  # noqa: B020, the last is wanted
+            pass
+        x = counted.decompose(x, times[-1])[0]
+        point = Point(sampler, steps, counted.rows / rows, None, None)
+        if not row.stochastic:
+            squares = (x - truth)[:LATENTS].double().flatten(1).square().sum(1)
+            error = math.sqrt(float(squares.mean()))
+            stderr = float(squares.std()) / math.sqrt(len(squares)) / (2 * error) if error else 0.0
+            point = dataclasses.replace(point, error=error / self.model.spread, stderr=stderr / self.model.spread)
+        if distance:
+            found = metrics.energy_change(x, truth, self.fresh)
+            point = dataclasses.replace(point, change=found.value, change_stderr=found.stderr)
+        return point
+
+
+def steps_for(row: SamplerRow, evaluations: int) -> int:
+    """Return the most steps of a sampler within so many evaluations, the last jump to the clean part included."""
+    return 0 if row.evaluations is None else (evaluations - 1 - row.first) // row.evaluations
+
+
+def frontier(model: Denoiser, seed: int = 0) -> Iterator[Point]:
+    """Yield every sampler at every one of BUDGETS, and those that choose their own steps once."""
+    bench = Bench(model, seed)
+    for name, row in SAMPLERS.items():
+        if row.adapts:
+            yield bench.measure(name, 1, distance=True)
+            continue
+        for budget in BUDGETS:
+            if (steps := steps_for(row, budget)) > 0:
+                yield bench.measure(name, steps, distance=True)
+
+
+def best(points: Sequence[Point], tol: float) -> Point | None:
+    """Return the cheapest point of fixed steps that reaches tol, of equally cheap ones the best; None if none does."""
+    good = [point for point in points if point.reaches(tol) and not SAMPLERS[point.sampler].adapts]
+    return min(good, key=lambda point: (point.evaluations, point.error), default=None)
+
+
+def choose(model: Denoiser, tol: float, seed: int = 0, points: Sequence[Point] = ()) -> Point:
+    """Return the cheapest deterministic sampler whose error on a model is at most tol, in data standard deviations.
+
+    points: what was measured already; else, and beyond it, more and more evaluations are tried.
+    Raises ValueError for a tol that is not positive, RuntimeError where none within reach is that accurate.
+    """
+    if not tol > 0:
+        raise ValueError(f"expected a positive error to reach, in standard deviations of the data; got {tol}")
+    if found := best(points, tol):
+        return found
+    bench, tried = Bench(model, seed), list(points)
+    for budget in (LARGER if points else (*BUDGETS, *LARGER)):
+        for name, row in SAMPLERS.items():
+            if not row.stochastic and not row.adapts and (steps := steps_for(row, budget)) > 0:
+                tried.append(bench.measure(name, steps))
+        if found := best(tried, tol):
+            return found
+    smallest = min((point for point in tried if point.error is not None), key=lambda point: point.error or 0.0)
+    raise RuntimeError(
+        f"no sampler reached an error of {tol:g} standard deviations within {LARGER[-1]} evaluations; {smallest.sampler} "
+        f"came to {smallest.error:.2g} +- {smallest.stderr:.1g}: ask for that, or take adaptive_flow"
+    )
+
+
+def fingerprint(model: Denoiser) -> str:
+    """Return a digest of a model's weights, by which a frontier is known to be of this model."""
+    tensors = [value.detach().cpu().contiguous().numpy().tobytes() for value in model.state_dict().values()]
+    return sha256(b"".join(tensors))
+
+
+def write(path: Path, model: Denoiser, tol: float, points: Sequence[Point], recommended: Point) -> None:
+    """Write a frontier as JSON, whole or not at all."""
+    content = {
+        "model": fingerprint(model),
+        "tol": tol,
+        "recommended": dataclasses.asdict(recommended),
+        "points": [dataclasses.asdict(point) for point in points],
+    }
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def read(path: Path, model: Denoiser) -> tuple[float, Point, list[Point]] | None:
+    """Return tol, recommendation and points of a frontier; None where there is none, or it is of another model.
+
+    Raises CheckpointError where the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        if content["model"] != fingerprint(model):
+            return None
+        points = [Point(**point) for point in content["points"]]
+        recommended = Point(**content["recommended"])
+        if recommended.sampler not in SAMPLERS or not recommended.steps >= 1:
+            raise ValueError(f"it recommends {recommended.steps} steps of {recommended.sampler!r}")
+        return float(content["tol"]), recommended, points
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}; delete it, or make it again with scorefield frontier") from error
