@@ -24,7 +24,7 @@ LAYERS = [
     {"samplers"},
     {"config", "langevin", "training", "verdict"},
     {"fitting", "plots"},
-    {"runs", "compare", "requests"},
+    {"runs", "compare", "requests", "frontier"},
     {"estimator"},
     {"evaluation", "density_table"},
     {"gallery"},

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from scorefield import exponential, times
 from scorefield.densities import GaussianMixture
+from scorefield.grids import optimised
 from scorefield.model import Denoiser, ExactDenoiser
 from scorefield.process import EDM, VE, VP, Cosine, Process, Straight, SubVP
 from scorefield.samplers import SAMPLERS, churned_heun, ddim, grid_for, heun, langevin_corrector
@@ -188,12 +189,10 @@ def test_the_table_counts_the_calls_of_the_model(name):
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
-def test_the_default_grid_has_equal_steps_in_the_logarithm_and_only_ends_for_those_that_adapt(name):
-    found = grid_for(name, VP(), 10)
-    every = times.grid(VP(), 10, math.inf)
-    assert torch.equal(found, every[[0, -1]] if name.startswith("adaptive") else every)
-    with pytest.raises(ValueError, match="at least one step; got 0"):
-        grid_for(name, VP(), 0)
+def test_the_default_grid_is_the_models_own_and_only_ends_for_those_that_adapt(name):
+    model = ExactDenoiser(DENSITIES["mixture-2d"], VP())
+    expected = times.grid(VP(), 1) if name.startswith("adaptive") else optimised(model, 10)
+    assert torch.equal(grid_for(name, model, 10), expected)
 
 
 @pytest.mark.parametrize(

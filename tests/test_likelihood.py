@@ -155,9 +155,7 @@ def test_a_sketch_is_unbiased_and_its_standard_error_is_honest():
     exact = log_prob(model, x, tol=1e-6, errors=False).value
     errors, ratios = [], []
     for seed in range(40):
-        found = log_prob(
-            model, x, probes=8, sketch=4, tol=1e-3, errors=False, generator=Generator().manual_seed(seed)
-        )
+        found = log_prob(model, x, probes=8, sketch=4, tol=1e-3, errors=False, generator=Generator().manual_seed(seed))
         errors.append(found.value - exact)
         ratios.append(errors[-1] / found.stderr)
     errors, ratios = torch.stack(errors), torch.stack(ratios)

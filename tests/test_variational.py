@@ -100,9 +100,9 @@ def test_a_scale_of_the_data_only_shifts_it():
     small = DENSITIES["mixture-2d"]
     large = GaussianMixture(small.weights, 100 * small.means, 1e4 * small.covariances)
     x = small.sample(50, Generator().manual_seed(0))
-    draw = lambda density, process, x, r: lower_bound(
-        ExactDenoiser(density, process), x, ratio_min=r, generator=Generator().manual_seed(1)
-    ).value
+    draw = lambda density, process, x, r: (
+        lower_bound(ExactDenoiser(density, process), x, ratio_min=r, generator=Generator().manual_seed(1)).value
+    )
     found = draw(large, VE(1.0, 5000.0), 100 * x, 0.1)
     assert torch.allclose(found, draw(small, VE(0.01, 50.0), x, 1e-3) - 2 * math.log(100), atol=1e-8)
 

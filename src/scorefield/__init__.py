@@ -44,7 +44,19 @@ _HOME = {
     "scorefield.variational": ["Bound", "lower_bound"],
     "scorefield.training": ["Progress", "Trainer", "batches"],
 }
-_MODULES = ["data", "langevin", "nets", "metrics", "plots", "recovery", "times", "toys", "transforms"]
+_MODULES = [
+    "data",
+    "frontier",
+    "grids",
+    "langevin",
+    "nets",
+    "metrics",
+    "plots",
+    "recovery",
+    "times",
+    "toys",
+    "transforms",
+]
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [*_WHERE, *_MODULES, "__version__"]

@@ -77,15 +77,34 @@ class Sample(Common):
     """number of rows"""
     out: Annotated[Path, arg(aliases=["-o"])]
     """file to write: .csv .tsv .parquet .npy or .npz"""
-    sampler: str = "adams"
+    sampler: str | None = None
     """adams, heun, ddim, euler, dpmpp_2m, deis or adaptive_flow; with noise: ancestral, euler_maruyama, churned_heun,
-    dpmpp_2m_sde, exponential_heun, adaptive_sde or predictor_corrector"""
-    steps: int = 32
-    """steps of the sampler"""
+    dpmpp_2m_sde, exponential_heun, adaptive_sde or predictor_corrector (what frontier recommends, else adams)"""
+    steps: int | None = None
+    """steps of the sampler (what frontier recommends, else 32)"""
+    tol: float | None = None
+    """error to reach, in standard deviations of the data, in place of --sampler and --steps: the cheapest is chosen"""
     seed: int = 0
     """seed of the draw"""
     force: bool = False
     """replace the file if it exists"""
+
+
+@dataclass(kw_only=True)
+class Frontier(Common):
+    """Measure the error of every sampler on a RUN, and recommend one, which sample then uses.
+
+    Writes RUN/frontier.json and RUN/figures/frontier.png.
+    """
+
+    run: Positional[Path]
+    """a RUN folder"""
+    tol: float = 0.01
+    """error that the recommended sampler must not exceed, in standard deviations of the data"""
+    seed: int = 0
+    """seed of the latents"""
+    json: bool = False
+    """print one JSON object on standard output and nothing else there"""
 
 
 @dataclass(kw_only=True)
@@ -211,6 +230,7 @@ class Gallery(Common):
 COMMANDS: dict[str, Callable[..., Common]] = {
     "fit": Fit,
     "sample": Sample,
+    "frontier": Frontier,
     "score": Score,
     "logprob": Logprob,
     "evaluate": Evaluate,

@@ -19,6 +19,7 @@ from scorefield import (
     density_table,
     evaluation,
     fitting,
+    frontier,
     gallery,
     plots,
     requests,
@@ -33,11 +34,14 @@ from scorefield.estimator import ScoreDensity, load
 from scorefield.gallery.report import write_results
 from scorefield.objectives import OBJECTIVES
 from scorefield.process import span_for
-from scorefield.samplers import SAMPLERS
+from scorefield.samplers import SAMPLERS, STEPS
 from scorefield.transforms import TableTransform
 
 BLOCK = 1_024
 """Points are scored and written in blocks of this size."""
+
+FRONTIER = "frontier.json"
+"""What `frontier` leaves in a RUN."""
 
 
 def _start(options: cli.Common) -> None:
@@ -83,14 +87,60 @@ def sample(options: cli.Sample) -> None:
     if options.n < 1 or options.seed < 0:
         raise ValueError(f"-n must be at least 1 and --seed at least 0; got -n {options.n} --seed {options.seed}")
     estimator = _open(options.run, options)
-    blocks = estimator.sample_blocks(options.n, options.sampler, options.steps, options.seed)
+    sampler, steps, note = _sampler_for(options, estimator)
+    blocks = estimator.sample_blocks(options.n, sampler, steps, options.seed)
     data.write_blocks(options.out, blocks, options.force)
     say = _speaker(options)
-    if estimator.config_.level:
-        say("note: one noise level has no --sampler: Langevin steps from the base of the run")
-    elif SAMPLERS[options.sampler].adapts:
-        say(f"note: {options.sampler} chooses its own steps; --steps has no part in it")
+    say(*([f"note: {note}"] if note else []))
     say(f"wrote {options.n:,} rows to {options.out}")
+
+
+def _sampler_for(options: cli.Sample, estimator: ScoreDensity) -> tuple[str, int, str]:
+    """Return the sampler to draw by, its steps, and what there is to say of the choice."""
+    chosen = options.sampler is not None or options.steps is not None
+    if estimator.config_.level:
+        if chosen or options.tol is not None:
+            return "adams", STEPS, "one noise level has no --sampler: Langevin steps from the base of the run"
+        return "adams", STEPS, ""
+    if options.tol is not None and chosen:
+        raise ValueError("--tol chooses the sampler and its steps; leave out --sampler and --steps, or --tol")
+    model, path = estimator.model_, options.run / FRONTIER
+    kept = frontier.read(path, model)
+    if options.tol is not None:
+        point = frontier.choose(model, options.tol, points=kept[2] if kept else ())
+        return point.sampler, point.steps, frontier.describe(point)
+    if kept and not chosen:
+        return kept[1].sampler, kept[1].steps, f"as {path} recommends: {frontier.describe(kept[1])}"
+    sampler = options.sampler or "adams"
+    if sampler in SAMPLERS and SAMPLERS[sampler].adapts and options.steps is not None:
+        return sampler, options.steps, f"{sampler} chooses its own steps; --steps has no part in it"
+    stale = path.is_file() and not kept
+    note = f"{path} is of another model and was not used; make it again with scorefield frontier" if stale else ""
+    return sampler, STEPS if options.steps is None else options.steps, note
+
+
+def measure(options: cli.Frontier) -> None:
+    """Measure every sampler on a RUN, print the table, write it into the RUN, and draw it."""
+    estimator = _open(options.run, options)
+    if estimator.config_.level:
+        raise ValueError(f"{options.run} learned one noise level; samplers need all: fit without --level")
+    if options.seed < 0 or not options.tol > 0:
+        raise ValueError(f"--tol must be positive and --seed at least 0; got {options.tol:g} and {options.seed}")
+    model, path, points = estimator.model_, options.run / FRONTIER, []
+    for point in frontier.frontier(model, options.seed):
+        points.append(point)
+        if sys.stderr.isatty() and not options.quiet:
+            print(f"\r{frontier.describe(point):78}", end="", file=sys.stderr, flush=True)
+    recommended = frontier.choose(model, options.tol, options.seed, points)
+    frontier.write(path, model, options.tol, points, recommended)
+    folder = options.run / "figures"
+    folder.mkdir(exist_ok=True)
+    plots.save(frontier.draw(points, options.tol, recommended), folder / "frontier.png")
+    if options.json:
+        print(json.dumps({"run": str(options.run), **json.loads(path.read_text())}))
+    else:
+        print(*frontier.lines(points, options.tol, recommended), sep="\n")
+    _speaker(options)(f"wrote {path} and drew {folder / 'frontier.png'}")
 
 
 def score(options: cli.Score) -> None:
@@ -248,6 +298,7 @@ def run(options: cli.Common) -> None:
     commands: dict[type, Callable] = {
         cli.Fit: fit,
         cli.Sample: sample,
+        cli.Frontier: measure,
         cli.Score: score,
         cli.Logprob: logprob,
         cli.Evaluate: evaluate,

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from scorefield import langevin, runs, samplers
+from scorefield import frontier, langevin, runs, samplers
 from scorefield.config import LINEAR, Config
 from scorefield.data import split
 from scorefield.fitting import (
@@ -175,15 +175,21 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         random_state: int | np.random.RandomState | None = None,
         sampler: str = "adams",
         steps: int = samplers.STEPS,
+        tol: float | None = None,
     ) -> np.ndarray | pd.DataFrame:
         """Draw n_samples rows, (n, d), in the units and types of the data: an array, or a frame when fit got one.
 
         random_state None draws afresh each time unless the estimator's own random_state is an integer. The first rows
-        of a longer sample from the same integer are the same. Raises ValueError for n_samples < 1.
+        of a longer sample from the same integer are the same. tol: the cheapest deterministic sampler with at most this
+        error, in standard deviations of the data, in place of `sampler` and `steps`; see `frontier.choose`.
+        Raises ValueError for n_samples < 1 and a tol that is not positive.
         """
         check_is_fitted(self)
         if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
             raise ValueError(f"n_samples must be a whole number of at least 1; got {n_samples!r}")
+        if tol is not None:
+            point = frontier.choose(self.model_, tol)
+            sampler, steps = point.sampler, point.steps
         state = self.random_state if random_state is None else random_state
         seed = int(check_random_state(state).randint(2**31 - 1))
         frame = pd.concat(self.sample_blocks(n_samples, sampler, steps, seed), ignore_index=True)
@@ -192,10 +198,10 @@ class ScoreDensity(DensityMixin, BaseEstimator):
     def sample_blocks(self, n: int, sampler: str, steps: int, seed: int) -> Iterator[pd.DataFrame]:
         """Yield n sampled rows in blocks, in the units of the data, by a sampler; by Langevin steps for one level."""
         model, generator = self.model_, spawn(seed, "sample")
-        path = samplers.grid_for(sampler, model.process, steps)
         if self.config_.level:
             blocks = langevin.sample_blocks(model, self.config_.level, n, generator)
         else:
+            path = samplers.grid_for(sampler, model, steps)
             blocks = samplers.sample_blocks(model, n, sampler=sampler, times=path, generator=generator)
         yield from map(self.transform_.inverse, blocks)
 

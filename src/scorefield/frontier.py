@@ -1,6 +1,8 @@
 """What each sampler costs and how far it is off on one model, and which to take for a wanted error."""
 
+import copy
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -13,6 +15,7 @@ from torch import Tensor
 from scorefield import flow, metrics
 from scorefield.checkpoint import CheckpointError, sha256, write_atomic
 from scorefield.model import Denoiser
+from scorefield.plots import Figure
 from scorefield.samplers import SAMPLERS, SamplerRow, grid_for
 from scorefield.tensors import spawn
 from scorefield.types import Samples, Times
@@ -81,7 +84,9 @@ class Bench:
         self.model, self.seed, prior = model, seed, model.prior()
         self.latents = prior.sample(ROWS, spawn(seed, "latents"))
         others = prior.sample(ROWS, spawn(seed, "others"))
-        self.truth, self.fresh = (flow.decode(model, x, tol=CONVERGED) for x in (self.latents, others))
+        exact = copy.deepcopy(model).double()
+        decode = lambda x: flow.decode(exact, x.double(), tol=CONVERGED).to(x)
+        self.truth, self.fresh = decode(self.latents), decode(others)
 
     @torch.no_grad()
     def measure(self, sampler: str, steps: int, distance: bool = False) -> Point:
@@ -142,7 +147,7 @@ def choose(model: Denoiser, tol: float, seed: int = 0, points: Sequence[Point] =
     if found := best(points, tol):
         return found
     bench, tried = Bench(model, seed), list(points)
-    for budget in (LARGER if points else (*BUDGETS, *LARGER)):
+    for budget in LARGER if points else (*BUDGETS, *LARGER):
         for name, row in SAMPLERS.items():
             if not row.stochastic and not row.adapts and (steps := steps_for(row, budget)) > 0:
                 tried.append(bench.measure(name, steps))
@@ -153,6 +158,49 @@ def choose(model: Denoiser, tol: float, seed: int = 0, points: Sequence[Point] =
         f"no sampler reached an error of {tol:g} standard deviations within {LARGER[-1]} evaluations; {smallest.sampler} "
         f"came to {smallest.error:.2g} +- {smallest.stderr:.1g}: ask for that, or take adaptive_flow"
     )
+
+
+def lines(points: Sequence[Point], tol: float, recommended: Point) -> list[str]:
+    """Return a frontier as a table of lines, with the recommendation last."""
+    number = lambda value, error: "" if value is None else f"{value:10.2g} +- {error:.1g}"
+    found = [f"{'sampler':20}{'steps':>6}{'evaluations':>13}{'error':>14}{'energy distance':>26}"]
+    for p in points:
+        error, change = number(p.error, p.stderr), number(p.change, p.change_stderr)
+        found.append(f"{p.sampler:20}{p.steps:6,}{p.evaluations:13.1f}{error:>21}{change:>23}".rstrip())
+    found.append(
+        "error: root mean square distance to the converged flow of the same latents, standard deviations of the data"
+    )
+    found.append("energy distance: change of it to fresh samples of that flow, against those of the same latents")
+    return [*found, f"recommended for an error of {tol:g}: {describe(recommended)}"]
+
+
+def describe(point: Point) -> str:
+    """Return a point in words."""
+    error = "" if point.error is None else f": error {point.error:.2g} +- {point.stderr:.1g}"
+    return f"{point.sampler}, {point.steps} steps, {point.evaluations:g} evaluations{error}"
+
+
+def draw(points: Sequence[Point], tol: float, recommended: Point) -> Figure:
+    """Return a figure: errors of the deterministic samplers, and how much larger energy distances are, by evaluations."""
+    figure = Figure((12, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    styles = itertools.cycle(("-", "--", ":"))
+    for i, (name, row) in enumerate(SAMPLERS.items()):
+        own = [point for point in points if point.sampler == name]
+        style = {"color": f"C{i % 10}", "marker": ".", "linestyle": next(styles), "label": name}
+        if own and not row.stochastic:
+            left.plot([p.evaluations for p in own], [p.error for p in own], **style)
+        changes = [max(abs(p.change or 0.0), p.change_stderr or 0.0) for p in own]
+        right.plot([p.evaluations for p in own], changes, **style)
+    left.axhline(tol, color="0.6", linewidth=0.8)
+    left.plot(recommended.evaluations, recommended.error, "k*", markersize=14, label="recommended")
+    left.set(title="Distance to the converged flow", ylabel="RMS error (standard deviations of the data)")
+    right.set(title="Change of the energy distance, or its error where that is larger", ylabel="model units")
+    for axes in (left, right):
+        axes.set(xscale="log", yscale="log", xlabel="evaluations of the model a sample")
+    left.legend(fontsize=8, frameon=False)
+    right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
 
 
 def fingerprint(model: Denoiser) -> str:
@@ -189,4 +237,6 @@ def read(path: Path, model: Denoiser) -> tuple[float, Point, list[Point]] | None
             raise ValueError(f"it recommends {recommended.steps} steps of {recommended.sampler!r}")
         return float(content["tol"]), recommended, points
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}; delete it, or make it again with scorefield frontier") from error
+        raise CheckpointError(
+            f"{path} is damaged: {error}; delete it, or make it again with scorefield frontier"
+        ) from error

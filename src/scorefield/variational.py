@@ -76,8 +76,8 @@ def _gaussian_part(d: int, square: Tensor, variance: float, r: float, end: float
     noise = r (y - m) / (v + r^2) gives (d v^2 + r^2 |x - m|^2) / (v + r^2)^2, with the integral over log r of
     d/2 [log(r^2 / (v + r^2)) + v / (v + r^2)] - |x - m|^2 / (2 (v + r^2)).
     """
-    integral = lambda r: d / 2 * (math.log(r**2 / (variance + r**2)) + variance / (variance + r**2)) - square / (
-        2 * (variance + r**2)
+    integral = lambda r: (
+        d / 2 * (math.log(r**2 / (variance + r**2)) + variance / (variance + r**2)) - square / (2 * (variance + r**2))
     )
     return integral(end) - integral(r) + (d * variance**2 + r**2 * square) / (variance + r**2) ** 2 / 2
 
@@ -89,4 +89,6 @@ def _prior_divergence(model: Denoiser, x: Samples, log_ratio: float) -> PerSampl
     covariance, d = prior.covariance.to(x), len(model.mean)
     offset = (a * x).flatten(1) - prior.mean.to(x)
     quadratic = (offset * torch.linalg.solve(covariance, offset.T).T).sum(1)
-    return (s**2 * torch.linalg.inv(covariance).trace() - d + quadratic + torch.logdet(covariance) - d * (s**2).log()) / 2
+    return (
+        s**2 * torch.linalg.inv(covariance).trace() - d + quadratic + torch.logdet(covariance) - d * (s**2).log()
+    ) / 2

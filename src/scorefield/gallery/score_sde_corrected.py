@@ -99,7 +99,9 @@ def default_density(sample: np.ndarray, seed: int, max_iter: int | str = 1) -> n
     estimator = ScoreDensity(max_iter=max_iter, random_state=seed).fit(sample)
     frame = pd.DataFrame(GRID[:, None], columns=list(estimator.transform_.names))
     z = estimator.transform_.forward(frame)
-    found = log_prob(estimator.model_.double(), z, tol=TOLERANCE, errors=False).value + estimator.transform_.log_jacobian(frame)
+    found = log_prob(
+        estimator.model_.double(), z, tol=TOLERANCE, errors=False
+    ).value + estimator.transform_.log_jacobian(frame)
     return found.exp().numpy()
 
 

@@ -133,7 +133,10 @@ def run(out: Path, seeds: int, quick: bool) -> Results:
     densities = [line.summed(found.scores[-1], GRID) for found in runs]
     with torch.no_grad():
         grid = line.column(GRID).float()
-        flows = [log_prob(r.model, grid, tol=1e-4, errors=False, ratio_min=T_MIN**0.5).value.double().exp().numpy() for r in runs]
+        flows = [
+            log_prob(r.model, grid, tol=1e-4, errors=False, ratio_min=T_MIN**0.5).value.double().exp().numpy()
+            for r in runs
+        ]
     draw_training(out / "as-published", runs, densities)
     draw_density(out / "corrected", densities[0], flows[0])
     results = draw_starts(out, [found.model for found in runs], densities[0])
