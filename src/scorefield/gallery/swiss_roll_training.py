@@ -16,7 +16,7 @@ from scorefield.metrics import Estimate, mean_log_likelihood
 from scorefield.model import Denoiser, ExactDenoiser
 from scorefield.process import VP
 from scorefield.recovery import normalise, total_variation
-from scorefield.tensors import match, normal_like, spawn, uniform
+from scorefield.tensors import normal_like, spawn, uniform
 from scorefield.times import stratified
 
 F64 = torch.float64
@@ -115,10 +115,10 @@ def loss(net: Net, x: Tensor, generator: Generator | None = None) -> Tensor:
 
     x_t = a x + s z, so the target -z/s is the gradient of log p(x_t | x) in x_t; the weight is s^2.
     """
-    t = T_MIN + (1 - T_MIN) * uniform(len(x), generator)
-    a, s = PROCESS.kernel(t, x)
+    t = T_MIN + (1 - T_MIN) * uniform(len(x), generator).to(x)[:, None]
+    a, s = PROCESS.mean_coef(t), PROCESS.std(t)
     z = normal_like(x, generator)
-    score = net(torch.cat([a * x + s * z, match(t, x)], 1))
+    score = net(torch.cat([a * x + s * z, t], 1))
     return (s**2 * (score + z / s) ** 2).mean()
 
 
