@@ -72,13 +72,13 @@ def moons(out: Path, seeds: int, few: int) -> Results:
     shown = [int((grid - t).abs().argmin()) for t in SHOWN]
     titles = [f"t = {float(grid[i]):.2f}" for i in shown] + ["the clean points"]
     for axes, i, title in zip(every, [*shown, -1], titles, strict=True):
-        plane.draw_points(axes, paths[0][i], title, LIMIT, LEARNED[0] if i else "0.3", "." if i else "x", 3)
+        plane.draw_points(axes, paths[0][i], title, LIMIT, LEARNED[0] if i else "0.3", "." if i else "x", 3.0)
     save_figure(figure, out / "as-published" / "figure-1.png")
     learned = [learn(seed) for seed in range(few)]
     figure, every = panels(3, width=3.9)
     tables = {"training points": rows(0), "ScoreDensity": learned[0], "exact scores": paths[0][-1]}
     for axes, (title, x) in zip(every, tables.items(), strict=True):
-        plane.draw_points(axes, x, title, LIMIT, SAMPLE if title == "training points" else LEARNED[0], size=3)
+        plane.draw_points(axes, x, title, LIMIT, SAMPLE if title == "training points" else LEARNED[0], size=3.0)
     save_figure(figure, out / "corrected" / "figure-1-learned.png")
     results = row(
         "figure 1, exact scores: energy distance", None, [*map(far, [p[-1] for p in paths], range(seeds))], 0.0
@@ -156,5 +156,5 @@ def draw_modes(path: Path, states: Tensor, temperature: float) -> None:
     plane.draw_arrows(left, MODES.score, coarse, scale=40.0, colour="0.3")
     plane.draw_arrows(right, MODES.score, states, scale=15.0)
     right.plot(*states.T.numpy(), color=LEARNED[0], linewidth=0.6)
-    plane.draw_points(right, states, right.get_title(), 3.0, LEARNED[0], "x", 3)
+    plane.draw_points(right, states, right.get_title(), 3.0, LEARNED[0], "x", 3.0)
     save_figure(figure, path)

@@ -30,7 +30,7 @@ def frame(axes: Axes, title: str, limit: float) -> Axes:
 
 
 def draw_points(
-    axes: Axes, x: Tensor, title: str, limit: float, colour: str = SAMPLE, marker: str = ".", size: float = 4
+    axes: Axes, x: Tensor, title: str, limit: float, colour: str = SAMPLE, marker: str = ".", size: float = 4.0
 ) -> Axes:
     """Draw a dot for each row of x."""
     axes.plot(*x.double().T.numpy(), marker, color=colour, markersize=size, markeredgewidth=0.6)
@@ -114,6 +114,6 @@ def animate_walk(
         axes.clear()
         draw_density(axes, log_densities[i] - log_densities[i].max(), "", limit, top=1.0)
         draw_streams(axes, scores[i], limit)
-        draw_points(axes, states[i], f"t = {times[i]:.3f}", limit, LEARNED[0], size=2)
+        draw_points(axes, states[i], f"t = {times[i]:.3f}", limit, LEARNED[0], size=2.0)
 
     save_animation(figure, show, len(states), fps, path)

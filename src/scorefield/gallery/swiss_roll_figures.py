@@ -19,7 +19,7 @@ def draw_forward(out: Path, times: Sequence[float], states: Sequence[Tensor], da
     """Write points at t = 0 and at later times of the forward SDE."""
     figure, every = panels(3, 2, width=3.9)
     for axes, t, x in zip(every, (0.0, *times), (data, *states), strict=True):
-        plane.draw_points(axes, x, f"t = {t:g}", 4.0, size=3)
+        plane.draw_points(axes, x, f"t = {t:g}", 4.0, size=3.0)
     save_figure(figure, out / "forward.png")
 
 

@@ -195,7 +195,7 @@ def without_noise(density: GaussianMixture) -> GaussianMixture:
 
 def off_curve(x: Tensor) -> Tensor:
     """Return the distance of each row from the nearest place of the spiral, (n,)."""
-    t = torch.linspace(1.5, 4.5, 5_001, dtype=F64) * torch.pi
+    t = torch.linspace(1.5, 4.5, 20_001, dtype=F64) * torch.pi
     curve = torch.stack([t * t.cos(), t * t.sin()], 1) / 10
     return torch.cat([torch.cdist(part.double(), curve).amin(1) for part in x.split(500)])
 
