@@ -12,7 +12,7 @@ from scorefield.gallery.curves import LEARNED, SAMPLE, panels
 from scorefield.gallery.report import save_animation
 from scorefield.types import Field
 
-MESH, STREAMS = 81, 21
+MESH, STREAMS = 81, 15
 """Points along each axis of an image and of a field of streams."""
 
 
@@ -58,7 +58,7 @@ def draw_streams(axes: Axes, score: Field, limit: float) -> None:
     """Draw the lines along which a score points uphill."""
     axis, rows = mesh(limit, STREAMS)
     x, y = score(rows).double().T.numpy().reshape(2, STREAMS, STREAMS)
-    axes.streamplot(axis, axis, x, y, density=0.8, color="0.45", linewidth=0.6, arrowsize=0.7)
+    axes.streamplot(axis, axis, x, y, density=0.6, color="0.45", linewidth=0.6, arrowsize=0.7)
 
 
 @torch.no_grad()
@@ -76,23 +76,23 @@ def draw_arrows(axes: Axes, score: Field, x: Tensor, scale: float, colour: str =
 
 
 def animate_particles(
-    path: Path, fields: Mapping[str, Field], states: Mapping[str, Sequence[Tensor]], limit: float, fps: int
+    path: Path, fields: Mapping[str, Field], states: Mapping[str, Sequence[Tensor]], every: int, limit: float, fps: int
 ) -> None:
-    """Write particles that move in fixed fields, one field a panel, by its title; a frame each state."""
-    figure, every = panels(len(fields), width=4.2)
+    """Write particles that move in fixed fields, one field a panel, by its title; a frame for some of the states."""
+    figure, places = panels(len(fields), width=4.2)
     dots = []
-    for axes, (title, score) in zip(every, fields.items(), strict=True):
+    for axes, (title, score) in zip(places, fields.items(), strict=True):
         draw_points(axes, states[title][0], title, limit)
         dots.append(axes.lines[-1])
         draw_streams(axes, score, limit)
     count = min(map(len, states.values()))
 
     def show(i: int) -> None:
-        for line, (title, axes) in zip(dots, zip(fields, every, strict=True), strict=True):
-            line.set_data(*states[title][i].double().T.numpy())
-            axes.set_title(f"{title}, step {i}")
+        for line, axes, title in zip(dots, places, fields, strict=True):
+            line.set_data(*states[title][every * i].double().T.numpy())
+            axes.set_title(f"{title}, step {every * i}")
 
-    save_animation(figure, show, count, fps, path)
+    save_animation(figure, show, -(-count // every), fps, path)
 
 
 def animate_walk(

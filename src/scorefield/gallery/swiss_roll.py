@@ -70,6 +70,7 @@ class Size:
     trainings: int
     steps: int
     energy_steps: int
+    energy_rate: float
     network_steps: int
     fresh: int
     epochs: int
@@ -93,18 +94,23 @@ def run(out: Path, *, seeds: int = 10, quick: bool = False, full: bool = False) 
     """Make the tutorial as published and corrected below `out`; return every number.
 
     full: the 600,000 steps of the published trainings, more than an hour; else 40,004, the second loss that was
-    printed, and under 3 minutes. What is trained has at most two seeds. Raises ValueError for quick and full together.
+    printed, and under 3 minutes; the networks of the animations then take 10,000 at ten times the rate.
+    What is trained has at most two seeds. Raises ValueError for quick and full together.
     """
     if quick and full:
         raise ValueError("expected either a quick run or a full one; got both; leave one out")
-    size = Size(seeds, min(seeds, 2), EVERY + EPOCH, 10_000, 1_000, 1_000, 100)
+    few, rate = min(seeds, 2), training.RATE
+    size = Size(seeds, few, EVERY + EPOCH, 10_000, 10 * rate, 1_000, 1_000, 100)
     if quick:
-        size = Size(min(seeds, 2), 1, 400, 40, 100, 100, 2, frames=2)
+        size = Size(few, 1, 400, 40, 10 * rate, 100, 100, 2, frames=2)
     if full:
-        size = Size(seeds, min(seeds, 2), training.FULL, training.FULL, 1_000, 4_000, 500)
+        size = Size(seeds, few, training.FULL, training.FULL, rate, 1_000, 4_000, 500)
     runs = [learn(seed, size.steps) for seed in range(size.trainings)]
-    results = published(out / "as-published", runs, size) | corrected(out / "corrected", runs, size)
-    return results | swiss_roll_langevin.run(out, size.trainings, size.epochs, size.energy_steps, size.frames)
+    paths = [reverse(found.model, SAMPLES, seed) for seed, found in enumerate(runs)]
+    results = published(out / "as-published", runs, paths, size) | corrected(out / "corrected", runs, paths, size)
+    return results | swiss_roll_langevin.run(
+        out, size.trainings, size.epochs, size.energy_steps // 3, size.energy_rate, size.frames
+    )
 
 
 def learn(seed: int, steps: int) -> Trained:
@@ -175,9 +181,8 @@ def far(samples: Tensor, seed: int) -> float:
     return energy_distance(samples, training.fresh(REAL, 100 + seed)).value
 
 
-def published(out: Path, runs: list[Trained], size: Size) -> Results:
+def published(out: Path, runs: list[Trained], paths: list[list[Tensor]], size: Size) -> Results:
     """Do what the tutorial did: forward process, training, samples, and the animation by a network with one output."""
-    paths = [reverse(found.model, SAMPLES, seed) for seed, found in enumerate(runs)]
     moved = [forward(SAMPLES, seed) for seed in range(size.seeds)]
     losses = [found.epochs for found in runs]
     figures.draw_forward(out, CHECKED, moved[0], training.fresh(SAMPLES, 0))
@@ -187,6 +192,8 @@ def published(out: Path, runs: list[Trained], size: Size) -> Results:
     for k, value in enumerate(PRINTED):
         if k * EVERY < size.steps:
             results |= row(f"loss of epoch {10_000 * k:,}", value, [run[10_000 * k] for run in losses], FLOOR, 1.0)
+    last = [float(np.mean(run[-1_000:])) for run in losses]
+    results |= row(f"mean loss of the last {min(1_000, len(losses[0])):,} epochs", None, last, FLOOR, 1.0)
     results |= noise_of_an_epoch(size)
     results |= quality("tutorial's network", [found.model for found in runs], size)
     results |= row("tutorial's network: energy distance", None, [far(p[-1], k) for k, p in enumerate(paths)], 0.0)
@@ -219,7 +226,7 @@ def noise_of_an_epoch(size: Size) -> Results:
 
     later = float(np.std(PRINTED[1:], ddof=1))
     known = [training.memorised(points(seed), 50_000, seed) for seed in range(size.trainings)]
-    results = row("standard deviation of an epoch's loss, true score", later, [spread(0)])
+    results = row("standard deviation of an epoch's loss, true score", later, [*map(spread, range(size.trainings))])
     return results | row("loss of the score that knows only the 1,000 points", None, known, FLOOR, 1.0)
 
 
@@ -234,7 +241,7 @@ def quality(name: str, models: Sequence[Denoiser], size: Size) -> Results:
 def animate(out: Path, size: Size) -> Results:
     """Write the sampling animation, with the density of a network with one output; return how far that is off."""
     net, data = Potential(dense(3, 1, [nn.LogSigmoid() for _ in range(3)], spawn(0, "energy"))), points(0)
-    training.train(net, data, size.energy_steps, seed=0)
+    training.train(net, data, size.energy_steps, 0, size.energy_rate)
     path = reverse(TutorialModel(net, data), SAMPLES, 0)
     shown = [SHOWN[0], SHOWN[-1]] if size.frames else SHOWN
     figures.animate_potential(out / "sampling.gif", net, [path[i] for i in shown], TIMES[shown].tolist(), 1.6)
@@ -245,10 +252,10 @@ def animate(out: Path, size: Size) -> Results:
     return results
 
 
-def corrected(out: Path, runs: list[Trained], size: Size) -> Results:
+def corrected(out: Path, runs: list[Trained], paths: list[list[Tensor]], size: Size) -> Results:
     """Show the printed formulas beside the right ones, the last step, and what other models make of the points."""
     figures.draw_formulas(out)
-    results = last_step(out, runs)
+    results = last_step(out, runs, paths)
     networks = [alone(points(seed), size.network_steps, seed) for seed in range(size.trainings)]
     fits = [ScoreDensity(max_iter=1, random_state=seed).fit(points(seed).numpy()) for seed in range(size.trainings)]
     densities = [partial(default_density, fit) for fit in fits]
@@ -260,19 +267,21 @@ def corrected(out: Path, runs: list[Trained], size: Size) -> Results:
     pictures = {"training points": points(0), "ScoreDensity": drawn[0], "fresh points": training.fresh(SAMPLES, 0)}
     figures.draw_samples(out / "samples.png", pictures)
     log_densities: dict[str, Callable[[Tensor], Tensor]] = {"exact": DENSITY.log_prob}
-    log_densities |= {"tutorial's network": partial(flow_density, runs[0].model), "ScoreDensity": densities[0]}
+    log_densities |= {
+        f"tutorial's network, {size.steps:,} steps": partial(flow_density, runs[0].model),
+        "ScoreDensity": densities[0],
+    }
     figures.draw_densities(out, log_densities, cells=15 if size.frames else 61)
     return results
 
 
-def last_step(out: Path, runs: list[Trained]) -> Results:
+def last_step(out: Path, runs: list[Trained], learned: list[list[Tensor]]) -> Results:
     """Compare the published end of the sampler with one whose last step takes all noise out.
 
     On the spiral without its noise and with exact scores, where it shows, and on the learned swiss roll.
     """
     curve = ExactDenoiser(training.without_noise(DENSITY), PROCESS)
-    paths = [reverse(curve, SAMPLES, seed) for seed in range(len(runs))]
-    learned = [reverse(found.model, SAMPLES, seed) for seed, found in enumerate(runs)]
+    paths = [reverse(curve, SAMPLES // 2, seed) for seed in range(len(runs))]
     as_published, ours = "noise in the last step", "last step denoises"
     ends = {as_published: [path[-1] for path in paths], ours: [denoised(curve, path) for path in paths]}
     figures.draw_last_step(out, {name: found[0] for name, found in ends.items()})

@@ -34,15 +34,19 @@ def draw_samples(path: Path, tables: Mapping[str, Tensor]) -> None:
 
 def draw_training(out: Path, losses: Sequence[Sequence[float]], printed: Mapping[int, float]) -> None:
     """Write the mean loss of each epoch, the printed ones, and what the true score has."""
-    figure, (axes,) = panels(width=7.0)
-    for i, run in enumerate(losses):
-        label = f"{len(losses)} seeds" if i == 0 else None
-        axes.plot(range(len(run)), run, color=LEARNED[0], linewidth=0.4, alpha=0.5, label=label)
-    axes.plot([*printed.keys()], [*printed.values()], ".", color="k", label="published")
-    axes.axhline(FLOOR, color=SAMPLE, linestyle="--", label=f"true score, {FLOOR:.4f}")
-    axes.axhline(1, color="0.5", linestyle=":", label="zero network, 1")
-    axes.set(title="Mean loss of an epoch: noise, once it has fallen", xlabel="epoch", ylabel="loss", ylim=(0.1, 1.1))
-    axes.legend(fontsize=8, frameon=False)
+    figure, (whole, near) = panels(2, width=5.5)
+    for axes in (whole, near):
+        for i, run in enumerate(losses):
+            axes.plot(range(len(run)), run, color="0.8", linewidth=0.3, label=None if i else "each epoch")
+            smooth = np.convolve(run, np.full(width := min(100, len(run)), 1 / width), "valid")
+            axes.plot(range(width - 1, len(run)), smooth, color=LEARNED[0], label=None if i else "mean of 100 epochs")
+        axes.plot([*printed.keys()], [*printed.values()], ".", color="k", label="published")
+        axes.axhline(FLOOR, color=SAMPLE, linestyle="--", label=f"true score, {FLOOR:.4f}")
+        axes.axhline(1, color="0.5", linestyle=":", label="zero network, 1")
+        axes.set(xlabel="epoch", ylabel="loss")
+    whole.set(title=f"Mean loss of an epoch, {len(losses)} seeds", ylim=(0.1, 1.1))
+    near.set(title="The same, near its end", ylim=(0.16, 0.26))
+    whole.legend(fontsize=8, frameon=False)
     save_figure(figure, out / "loss.png")
 
 

@@ -16,7 +16,8 @@ from scorefield.estimator import ScoreDensity
 from scorefield.gallery import plane
 from scorefield.gallery import swiss_roll_figures as figures
 from scorefield.gallery import swiss_roll_training as training
-from scorefield.gallery.report import Results, row
+from scorefield.gallery.curves import panels
+from scorefield.gallery.report import Results, row, save_figure
 from scorefield.gallery.swiss_roll_training import F64, Potential, Sine, TutorialModel, dense
 from scorefield.metrics import energy_distance
 from scorefield.objectives import implicit
@@ -72,8 +73,8 @@ def exact_end() -> tuple[float, float]:
     return CENTRE * (1 - shrink**STEPS), left / 3 + 2 * SIZE * (1 - left) / (1 - shrink**2)
 
 
-def run(out: Path, seeds: int, epochs: int, steps: int, frames: int | None) -> Results:
-    """Write the pair of animations, the corrected one and the evolution; return where the particles end."""
+def run(out: Path, seeds: int, epochs: int, steps: int, rate: float, frames: int | None) -> Results:
+    """Write the pair as an animation, the ends with ours beside them, and the evolution; return where chains end."""
     results: Results = {}
     mean, variance = exact_end()
     ends: dict[str, list[Tensor]] = {}
@@ -93,25 +94,29 @@ def run(out: Path, seeds: int, epochs: int, steps: int, frames: int | None) -> R
         results |= row(f"{label}: variance of x1", None, [float(x[:, 0].var()) for x in ends[name]], variance)
         distance = [energy_distance(x, TARGET.sample(4_000, spawn(k, "truth"))).value for k, x in enumerate(ends[name])]
         results |= row(f"{label}: energy distance to the target", None, distance)
-    return results | evolve(out / "as-published", steps, frames)
+    return results | evolve(out / "as-published", steps, rate, frames)
 
 
 def draw(out: Path, fields: dict[str, Field], paths: dict[str, list[Tensor]], frames: int | None) -> None:
-    """Write wrong beside right as published, and our score beside the right one, 100 steps each."""
-    pairs = {"as-published": ("Implicit loss", "Exact score"), "corrected": ("ScoreDensity", "Exact score")}
-    for folder, pair in pairs.items():
-        shown = {name: paths[name][:frames] for name in pair}
-        plane.animate_particles(out / folder / "langevin.gif", {name: fields[name] for name in pair}, shown, LIMIT, 20)
+    """Write wrong beside right, every second state, and where all end after 100 steps."""
+    pair = {name: fields[name] for name in ("Implicit loss", "Exact score")}
+    shown = {name: paths[name][:frames] for name in pair}
+    plane.animate_particles(out / "as-published" / "langevin.gif", pair, shown, 2, LIMIT, 10)
+    figure, every = panels(len(fields), width=4.2)
+    for axes, (name, score) in zip(every, fields.items(), strict=True):
+        plane.draw_points(axes, paths[name][-1], f"{name}, {STEPS} steps", LIMIT)
+        plane.draw_streams(axes, score, LIMIT)
+    save_figure(figure, out / "corrected" / "langevin.png")
 
 
-def evolve(out: Path, steps: int, frames: int | None) -> Results:
+def evolve(out: Path, steps: int, rate: float, frames: int | None) -> Results:
     """Write the evolution: a network with one output, sin(2x) first, learned over all t, and its reverse SDE."""
     net, data = Potential(dense(3, 1, [Sine(), nn.LogSigmoid(), nn.LogSigmoid()], spawn(0, "evolution"))), sample(0)
-    training.train(net, data, steps, seed=0)
+    training.train(net, data, steps, 0, rate)
     times = torch.linspace(1, 0, 1000, dtype=F64)
     start = normal_like(torch.empty(CHAINS, 2), spawn(0, "evolution start"))
     path = [start, *walk(euler_maruyama(1.0, spawn(0, "evolution noise")))(TutorialModel(net, data), start, times)]
-    shown: Sequence[int] = [0, 999] if frames else [*range(0, 1000, 20), *[999] * 10]
+    shown: Sequence[int] = [0, 999] if frames else [*range(0, 999, 25), *[999] * 10]
     figures.animate_potential(out / "evolution.gif", net, [path[i] for i in shown], times[shown].tolist(), 2.0)
     results: Results = {}
     for t in (0.01, 0.1, 0.3, 1.0):

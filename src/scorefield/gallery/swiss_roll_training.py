@@ -133,13 +133,14 @@ def steps(
     batches: Iterator[Tensor],
     loss: Callable[[nn.Module, Tensor], Tensor],
     *,
+    rate: float = RATE,
     fused: bool = True,
 ) -> Iterator[float]:
-    """Train as the tutorial does, as long as there are batches: Adam, rate 3e-4; yield the loss of each step.
+    """Train as the tutorial does, as long as there are batches: Adam at a constant rate; yield the loss of each step.
 
     fused: Adam in one call, the same numbers up to rounding in less time.
     """
-    optimizer = torch.optim.Adam(net.parameters(), lr=RATE, fused=fused)
+    optimizer = torch.optim.Adam(net.parameters(), lr=rate, fused=fused)
     for x in batches:
         optimizer.zero_grad()
         value = loss(net, x)
@@ -148,10 +149,10 @@ def steps(
         yield float(value.detach())
 
 
-def train(net: nn.Module, data: Tensor, count: int, seed: int) -> list[float]:
+def train(net: nn.Module, data: Tensor, count: int, seed: int, rate: float = RATE) -> list[float]:
     """Train a network on the published loss for so many steps; return the loss of each."""
     noise = spawn(seed, "noise")
-    found = steps(net, epochs(data, BATCH, spawn(seed, "batches")), lambda net, x: loss(net, x, noise))
+    found = steps(net, epochs(data, BATCH, spawn(seed, "batches")), lambda net, x: loss(net, x, noise), rate=rate)
     return list(itertools.islice(found, count))
 
 
