@@ -221,18 +221,20 @@ def noise_of_an_epoch(size: Size) -> Results:
 
     def spread(seed: int) -> float:
         draw = spawn(seed, "epochs")
-        losses = [float(training.loss(net, training.fresh(training.POINTS, k), draw)) for k in range(5 * size.seeds)]
+        losses = [
+            float(training.loss(net, training.fresh(training.POINTS, k), draw)) for k in range(3 * max(size.seeds, 2))
+        ]
         return float(np.std(losses, ddof=1))
 
     later = float(np.std(PRINTED[1:], ddof=1))
-    known = [training.memorised(points(seed), 50_000, seed) for seed in range(size.trainings)]
+    known = [training.memorised(points(seed), 50 * size.fresh, seed) for seed in range(size.trainings)]
     results = row("standard deviation of an epoch's loss, true score", later, [*map(spread, range(size.trainings))])
     return results | row("loss of the score that knows only the 1,000 points", None, known, FLOOR, 1.0)
 
 
 def quality(name: str, models: Sequence[Denoiser], size: Size) -> Results:
     """Return the loss above that of the true score, and the mean of log p - log q, on fresh points."""
-    over = [training.excess(model, 20_000, seed) for seed, model in enumerate(models)]
+    over = [training.excess(model, 10 * size.fresh, seed) for seed, model in enumerate(models)]
     gaps = [training.gap(partial(flow_density, model), size.fresh, seed).value for seed, model in enumerate(models)]
     results = row(f"{name}: loss above that of the true score", None, over, 0.0, 1 - FLOOR)
     return results | row(f"{name}: log p - log q, nats", None, gaps, 0.0)
@@ -281,7 +283,7 @@ def last_step(out: Path, runs: list[Trained], learned: list[list[Tensor]]) -> Re
     On the spiral without its noise and with exact scores, where it shows, and on the learned swiss roll.
     """
     curve = ExactDenoiser(training.without_noise(DENSITY), PROCESS)
-    paths = [reverse(curve, SAMPLES // 2, seed) for seed in range(len(runs))]
+    paths = [reverse(curve, 200, seed) for seed in range(len(runs))]
     as_published, ours = "noise in the last step", "last step denoises"
     ends = {as_published: [path[-1] for path in paths], ours: [denoised(curve, path) for path in paths]}
     figures.draw_last_step(out, {name: found[0] for name, found in ends.items()})
