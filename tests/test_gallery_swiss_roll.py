@@ -129,6 +129,16 @@ def test_the_last_step_leaves_noise_that_denoising_takes_out():
     torch.testing.assert_close(swiss_roll.denoised(model, path), place.expand(1_000, 2))
 
 
+def test_denoising_starts_before_the_last_step():
+    """N(m, c^2): the mean of the clean points is m + a c^2 / (a^2 c^2 + s^2) (x - a m), at t = 1/999 and x there."""
+    model = ExactDenoiser(swiss_roll_langevin.TARGET, PROCESS)
+    path = swiss_roll.reverse(model, 50, seed=0)
+    big_b = 0.1 / 999 + 9.95 / 999**2
+    a, variance = math.exp(-big_b / 2), -math.expm1(-big_b)
+    expected = 0.3 + a * 0.04 / (a**2 * 0.04 + variance) * (path[998] - a * 0.3)
+    torch.testing.assert_close(swiss_roll.denoised(model, path), expected)
+
+
 def test_simulated_points_have_the_closed_moments():
     """1,000 points at 5 times, mean and variance of 2 columns, 5 standard errors: false-alarm rate 2e-5; 1 % more for the
     step of the method. Fourth moments are below those of a Gaussian."""
