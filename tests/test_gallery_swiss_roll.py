@@ -217,6 +217,7 @@ def test_a_seed_gives_the_same_training_again_and_every_row_once_an_epoch():
     assert sorted(epoch[:, 0].tolist()) == data[:, 0].tolist()
 
 
+@pytest.mark.slow
 def test_a_reduced_run_writes_every_figure(reduced):
     out, results = reduced
     files = {folder: {p.name for p in (out / folder).iterdir()} for folder in ("as-published", "corrected")}
@@ -230,6 +231,7 @@ def test_a_reduced_run_writes_every_figure(reduced):
     assert json.loads(json.dumps(results)) == results
 
 
+@pytest.mark.slow
 def test_a_reduced_run_finds_what_it_should(reduced):
     """Thresholds are far from what was measured, with fixed seeds; standard errors of the distances are about 0.001."""
     _, found = reduced
