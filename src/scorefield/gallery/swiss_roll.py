@@ -94,7 +94,7 @@ def run(out: Path, *, seeds: int = 10, quick: bool = False, full: bool = False) 
     """Make the tutorial as published and corrected below `out`; return every number.
 
     full: the 600,000 steps of the published trainings, more than an hour; else 40,004, the second loss that was
-    printed, and under 3 minutes; the networks of the animations then take 10,000 at ten times the rate.
+    printed, and about 3 minutes; the networks of the animations then take up to 10,000 at ten times the rate.
     What is trained has at most two seeds. Raises ValueError for quick and full together.
     """
     if quick and full:
@@ -108,9 +108,8 @@ def run(out: Path, *, seeds: int = 10, quick: bool = False, full: bool = False) 
     runs = [learn(seed, size.steps) for seed in range(size.trainings)]
     paths = [reverse(found.model, SAMPLES, seed) for seed, found in enumerate(runs)]
     results = published(out / "as-published", runs, paths, size) | corrected(out / "corrected", runs, paths, size)
-    return results | swiss_roll_langevin.run(
-        out, size.trainings, size.epochs, size.energy_steps // 3, size.energy_rate, size.frames
-    )
+    steps = size.energy_steps if full else size.energy_steps // 3
+    return results | swiss_roll_langevin.run(out, size.trainings, size.epochs, steps, size.energy_rate, size.frames)
 
 
 def learn(seed: int, steps: int) -> Trained:
