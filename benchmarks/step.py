@@ -23,12 +23,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from swissroll import tutorial_net, tutorial_steps
+from swissroll import tutorial_steps
 from torch import Generator, Tensor, nn
 
 from scorefield import toys
 from scorefield.config import Config
+from scorefield.gallery.swiss_roll_training import network
 from scorefield.model import ScoreModel
+from scorefield.tensors import spawn
 from scorefield.training import Trainer, batches
 
 RESULTS = Path(__file__).parent / "results" / "step.json"
@@ -225,7 +227,7 @@ class InOurs(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = tutorial_net()
+        self.net = network(spawn(0, "init"))
 
     def forward(self, z: Tensor, log_ratio: Tensor) -> Tensor:
         """Return the network's answer."""
@@ -243,8 +245,8 @@ def measure(rounds: int, steps: int) -> dict:
     loops = {
         "ours": ours(data),
         "bare": bare.run(),
-        "plain": tutorial_steps(InTutorial(data), data, batch),
-        "tutorial": tutorial_steps(tutorial_net(), data),
+        "plain": tutorial_steps(InTutorial(data), data, batch=batch),
+        "tutorial": tutorial_steps(network(spawn(0, "init")), data),
         "small": ours(data, InOurs()),
     }
     times: dict[str, list[float]] = {name: [] for name in loops}
@@ -270,7 +272,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
     found = measure(options.rounds, options.steps)
     RESULTS.write_text(json.dumps(found, indent=1))
     for name, part in found["milliseconds"].items():

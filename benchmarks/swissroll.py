@@ -15,7 +15,6 @@ Both have one thread, and `cpu` is the processor's seconds, which other work on 
 import argparse
 import itertools
 import json
-import math
 import statistics
 import subprocess
 import sys
@@ -26,21 +25,27 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from sklearn.datasets import make_swiss_roll
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import scorefield
-from scorefield import prediction, toys
-from scorefield.fitting import moments
+from scorefield import toys
+from scorefield.gallery import swiss_roll_training
+from scorefield.gallery.swiss_roll_training import (
+    BATCH,
+    PROCESS,
+    T_MIN,
+    TutorialModel,
+    loss,
+    network,
+    points,
+    steps,
+)
 from scorefield.likelihood import log_prob
-from scorefield.model import Denoiser
-from scorefield.process import VP
+from scorefield.tensors import spawn
 
 RESULTS = Path(__file__).parent / "results" / "swissroll.json"
-POINTS, FRESH = 1_000, 10_000
-T_MIN = 1e-4
-"""The smallest time of the tutorial's training."""
+FRESH = 10_000
 
 NOTICED = 3
 """Copying is noticed where it exceeds that of real rows by this many standard errors."""
@@ -57,79 +62,28 @@ finally:
 """
 
 
-class TutorialModel(Denoiser):
-    """The tutorial's network as a denoiser: it answers the score of a VP process with beta from 0.1 to 20."""
-
-    def __init__(self, net: nn.Module, data: Tensor) -> None:
-        super().__init__(VP(0.1, 20.0), *moments(data))
-        self.net = net
-
-    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return prediction.coefficients("score", self.process, t)
-
-    def predict(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.net(torch.cat([x, t.to(x).expand(len(x))[:, None]], 1))
-
-    def decompose(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        a, s = self.process.kernel(t, x)
-        noise = -s * self.predict(x, t)
-        return (x - s * noise) / a, noise
-
-
-def points(seed: int) -> Tensor:
-    """Return the tutorial's data set: columns 0 and 2 of a swiss roll under noise 1, over 10."""
-    rows, _ = make_swiss_roll(POINTS, noise=1.0, random_state=seed)
-    return torch.from_numpy(rows[:, [0, 2]] / 10).float()
-
-
-def tutorial_net() -> nn.Sequential:
-    """Return the tutorial's network, 3-64-64-64-2 with LogSigmoid: 8,706 weights."""
-    layers = [nn.Linear(3, 64), nn.LogSigmoid(), nn.Linear(64, 64), nn.LogSigmoid()]
-    return nn.Sequential(*layers, nn.Linear(64, 64), nn.LogSigmoid(), nn.Linear(64, 2))
-
-
-def tutorial_loss(net: nn.Module, x: Tensor) -> Tensor:
-    """Denoising score matching, uniform t, weight s^2, mean over rows and columns."""
-    t = T_MIN + (1 - T_MIN) * torch.rand(len(x), 1)
-    integral = (0.1 + 0.5 * 19.9 * t) * t
-    mean, variance = x * torch.exp(-0.5 * integral), -torch.expm1(-integral)
-    noisy = mean + variance.sqrt() * torch.randn_like(x)
-    score = net(torch.cat([noisy, t], -1))
-    return (variance * (score + (noisy - mean) / variance) ** 2).mean()
-
-
-def tutorial_steps(
-    net: nn.Module, data: Tensor, batch: int = 256, loss: Callable[[nn.Module, Tensor], Tensor] = tutorial_loss
-) -> Iterator[int]:
-    """Train as the tutorial does, without end: Adam, rate 3e-4, shuffled epochs; yield the number of steps."""
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-4)
-    loader = DataLoader(TensorDataset(data), batch_size=batch, shuffle=True)
-    step = 0
-    while True:
-        for (x,) in loader:
-            optimizer.zero_grad()
-            loss(net, x).backward()
-            optimizer.step()
-            step += 1
-            yield step
+def tutorial_steps(net: nn.Module, data: Tensor, seed: int = 0, batch: int = BATCH) -> Iterator[float]:
+    """Train as the tutorial does, without end, with its loader and its Adam; yield the losses."""
+    noise, order = spawn(seed, "noise"), spawn(seed, "batches")
+    loader = DataLoader(TensorDataset(data), batch_size=batch, shuffle=True, generator=order)
+    rows = (x for _ in itertools.count() for (x,) in loader)
+    return steps(net, rows, lambda net, x: loss(net, x, noise), fused=False)
 
 
 def gap(log_density: Callable[[Tensor], Tensor], seed: int) -> dict[str, float]:
     """Return the mean of log p - log q on fresh points of the population, and its standard error."""
-    x = torch.from_numpy(toys.load("swissroll", FRESH, 1000 + seed).to_numpy(copy=True))
-    difference = toys.TOYS["swissroll"].density.log_prob(x) - log_density(x)
-    return {"gap": float(difference.mean()), "stderr": float(difference.std()) / math.sqrt(FRESH)}
+    found = swiss_roll_training.gap(log_density, FRESH, seed)
+    return {"gap": found.value, "stderr": found.stderr}
 
 
-def tutorial(seed: int, steps: int) -> list[dict]:
+def tutorial(seed: int, count: int) -> list[dict]:
     """Return seconds, seconds of the processor and quality of the tutorial's loop at each quarter of its steps."""
     data = points(seed)
-    torch.manual_seed(seed)
-    net = tutorial_net()
-    ratio_min = float(VP(0.1, 20.0).ratio(torch.tensor(T_MIN).double()))
+    net = network(spawn(seed, "init"))
+    ratio_min = float(PROCESS.ratio(torch.tensor(T_MIN).double()))
     reports, wall, cpu = [], -time.perf_counter(), -time.process_time()
-    for step in itertools.islice(tutorial_steps(net, data), steps):
-        if step % (steps // 4) == 0:
+    for step, _ in enumerate(itertools.islice(tutorial_steps(net, data, seed), count), start=1):
+        if step % (count // 4) == 0:
             wall, cpu = wall + time.perf_counter(), cpu + time.process_time()
             model = TutorialModel(net, data).double()
             found = gap(lambda x: log_prob(model, x, tol=1e-4, ratio_min=ratio_min).value, seed)  # noqa: B023

@@ -223,6 +223,8 @@ class Gallery(Common):
     """folder to write"""
     seeds: int = 10
     """number of seeds, from 0 on, of which the results are medians and ranges"""
+    full: bool = False
+    """train as long as the tutorial did, which can take hours; not every entry is shortened without it"""
     force: bool = False
     """write into a folder that is not empty"""
 

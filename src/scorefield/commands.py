@@ -1,6 +1,7 @@
 """What each command does: options in, files and lines out. Mistakes are ValueErrors; `cli` makes them one line."""
 
 import dataclasses
+import inspect
 import json
 import re
 import sys
@@ -280,6 +281,8 @@ def show(options: cli.Gallery) -> None:
         return
     if options.name not in gallery.ENTRIES:
         raise ValueError(f"expected an entry of the gallery, one of {list(gallery.ENTRIES)}; got {options.name!r}")
+    if options.full and "full" not in inspect.signature(gallery.ENTRIES[options.name].run).parameters:
+        raise ValueError(f"expected an entry with a long form for --full; got {options.name!r}; leave --full out")
     if options.seeds < 1:
         raise ValueError(f"--seeds must be at least 1; got {options.seeds}")
     out = options.out
@@ -289,7 +292,8 @@ def show(options: cli.Gallery) -> None:
         raise ValueError(f"expected a folder to write; {out} is a file; name another --out")
     if not options.force and out.is_dir() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; name another --out, or write into it with --force")
-    write_results(gallery.ENTRIES[options.name].run(out, seeds=options.seeds), out / "results.json")
+    longer = {"full": True} if options.full else {}
+    write_results(gallery.ENTRIES[options.name].run(out, seeds=options.seeds, **longer), out / "results.json")
     _speaker(options)(f"wrote figures, animations and results.json to {out}")
 
 

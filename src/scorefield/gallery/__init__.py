@@ -1,14 +1,14 @@
-"""Two tutorials on score matching made again: as published, and corrected, with every published number beside ours.
+"""Tutorials on score matching made again: as published, and corrected, with every published number beside ours.
 
 An entry is a module with `run(out, *, seeds=10, quick=False)`. It writes its figures and animations below
 out / "as-published" and out / "corrected" and returns its results, one row a number (see `report.row`). With quick it
-takes fewer steps and seeds, for tests.
+takes fewer steps and seeds, for tests. An entry whose trainings are shortened takes full=True for the published length.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scorefield.gallery import finite_difference, score_sde
+from scorefield.gallery import digits, finite_difference, score_sde, swiss_roll
 from scorefield.gallery.report import Results
 
 
@@ -23,5 +23,7 @@ class Entry:
 ENTRIES: dict[str, Entry] = {
     "000-score-sde": Entry("Score-based modelling through stochastic differential equations", score_sde.run),
     "001-finite-difference": Entry("Finite-difference score matching in one dimension", finite_difference.run),
+    "002-swiss-roll": Entry("Score-based models with an SDE: a swiss roll, and one Gaussian", swiss_roll.run),
+    "003-digits": Entry("Score matching on digits: only figures 1 and 2 so far, without images", digits.run),
 }
 """The entries by their name on the command line."""
