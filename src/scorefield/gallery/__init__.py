@@ -1,4 +1,4 @@
-"""Two tutorials on score matching made again: as published, and corrected, with every published number beside ours.
+"""Tutorials on score matching made again: as published, and corrected, with every published number beside ours.
 
 An entry is a module with `run(out, *, seeds=10, quick=False)`. It writes its figures and animations below
 out / "as-published" and out / "corrected" and returns its results, one row a number (see `report.row`). With quick it
@@ -8,7 +8,7 @@ takes fewer steps and seeds, for tests.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scorefield.gallery import finite_difference, score_sde
+from scorefield.gallery import finite_difference, langevin_roll, score_fields, score_sde
 from scorefield.gallery.report import Results
 
 
@@ -23,5 +23,7 @@ class Entry:
 ENTRIES: dict[str, Entry] = {
     "000-score-sde": Entry("Score-based modelling through stochastic differential equations", score_sde.run),
     "001-finite-difference": Entry("Finite-difference score matching in one dimension", finite_difference.run),
+    "002-langevin": Entry("Implicit score matching and Langevin dynamics on a Swiss roll", langevin_roll.run),
+    "004-score-fields": Entry("Score fields and Langevin dynamics in the plane", score_fields.run),
 }
 """The entries by their name on the command line."""
