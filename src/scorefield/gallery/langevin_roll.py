@@ -139,7 +139,7 @@ def run(out: Path, *, seeds: int = 10, quick: bool = False, full: bool = False) 
     return (
         losses(out, published)
         | errors(out, {"as published": published, "regularised": regularised})
-        | chains(out, published, regularised, steps=100 if quick else STEPS)
+        | chains(out, published, regularised, *((100, 3) if quick else (STEPS, FRAMES)))
     )
 
 
@@ -169,7 +169,7 @@ def errors(out: Path, ways: Mapping[str, Sequence[Trained]]) -> Results:
         results |= row(f"{name}: loss on other rows, last", None, [r.held_out[-1] for r in runs], best, 0.0)
         results |= row(f"{name}: error of the score, last", None, [r.errors[-1] for r in runs], 0.0, -best)
         results |= row(f"{name}: error of the score, smallest", None, [min(r.errors) for r in runs], 0.0, -best)
-        where = [EVERY * (1 + min(range(len(r.errors)), key=r.errors.__getitem__)) for r in runs]
+        where = [float(epochs[min(range(len(r.errors)), key=r.errors.__getitem__)]) for r in runs]
         results |= row(f"{name}: epoch of the smallest error", None, where)
     left.axhline(best, color=curves.EXACT, linestyle="--", label=f"true score, {best:.2f}")
     left.set(title="Implicit loss", xlabel="epoch", ylabel="nats", ylim=(-80, 5))
@@ -180,8 +180,8 @@ def errors(out: Path, ways: Mapping[str, Sequence[Trained]]) -> Results:
     return results
 
 
-def chains(out: Path, published: Sequence[Trained], regularised: Sequence[Trained], steps: int) -> Results:
-    """Write fields, chains and the animation of their first 30 steps; return where the chains end."""
+def chains(out: Path, published: Sequence[Trained], regularised: Sequence[Trained], steps: int, frames: int) -> Results:
+    """Write fields, chains and the animation of their first steps, a frame each; return where the chains end."""
     first = follow(published[0].net, spawn(0, "chains"), steps)
     ends = {
         "as published": [first[-1], *(follow(r.net, spawn(i, "chains"), steps)[-1] for i, r in _others(published))],
@@ -196,9 +196,9 @@ def chains(out: Path, published: Sequence[Trained], regularised: Sequence[Traine
         results |= row(f"{name}: share at the bottom left", None, shares, truths()[1])
         far = [sliced_wasserstein(x.double(), other, generator=spawn(0, "slices")).value for x in found]
         results |= row(f"{name}: sliced Wasserstein distance to the roll", None, far)
-    titles = [f"step {i}" for i in range(FRAMES + 1)]
+    titles = [f"step {i}" for i in range(frames + 1)]
     path = out / "as-published" / "langevin.gif"
-    animate(path, _wide(published[0].net), first[: FRAMES + 1], titles, 5, -EDGE, EDGE)
+    animate(path, _wide(published[0].net), first[: frames + 1], titles, 5, -EDGE, EDGE)
     draw_samples(out / "as-published" / "samples.png", ROLL.sample(ROWS, spawn(0, "rows")), first[-1])
     draw_fields(out / "corrected" / "fields.png", published[0].net, regularised[0].net)
     shown = {name: found[0] for name, found in ends.items() if name != "another sample"}
@@ -228,7 +228,7 @@ def draw_fields(path: Path, published: nn.Sequential, regularised: nn.Sequential
     fields = {"As published": _wide(published), "Regularised": _wide(regularised), "Exact": true_score}
     for one, (name, score) in zip(axes, fields.items(), strict=True):
         draw_contours(one, lambda x: target().log_prob(x).exp(), -EDGE, EDGE, 5)
-        finish(draw_arrows(one, score, -EDGE, EDGE, 25, 600, 0.004), -EDGE, EDGE, name)
+        finish(draw_arrows(one, score, -EDGE, EDGE, 25, 600.0, 0.004), -EDGE, EDGE, name)
     save_figure(figure, path)
 
 

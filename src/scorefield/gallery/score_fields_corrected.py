@@ -43,7 +43,7 @@ def exact(level: float) -> Field:
     return TARGET.noised(1.0, level).score
 
 
-def published(scores: Scores, x: Tensor, generator: Generator, steps: int = 150) -> list[Tensor]:
+def published(scores: Scores, x: Tensor, generator: Generator, steps: int) -> list[Tensor]:
     """Return the state before and after each level of the page: s from 4 to 0.01, steps of size 0.1 s^2.
 
     Where a network sends a chain away for ever, it is asked no further than 100 from the origin.

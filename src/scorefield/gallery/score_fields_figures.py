@@ -33,9 +33,9 @@ def page_score(x: Tensor) -> Tensor:
 def draw_target(path: Path, density: Field, score: Field, name: str) -> None:
     """Write samples, the score over contours of the density, and the density."""
     figure, (left, middle, right) = panels(3)
-    finish(draw_particles(left, TARGET.sample(1000, spawn(0, "shown")), size=6), -EDGE, EDGE, "1,000 samples")
+    finish(draw_particles(left, TARGET.sample(1000, spawn(0, "shown")), size=6.0), -EDGE, EDGE, "1,000 samples")
     draw_contours(middle, density, -EDGE, EDGE, 20)
-    finish(draw_arrows(middle, score, -EDGE, EDGE, 25, 100, 0.005), -EDGE, EDGE, f"Score, {name}")
+    finish(draw_arrows(middle, score, -EDGE, EDGE, 25, 100.0, 0.005), -EDGE, EDGE, f"Score, {name}")
     side = torch.linspace(-EDGE, EDGE, 100).numpy()
     values = density(mesh(-EDGE, EDGE, 100)).reshape(100, 100).mT.numpy()
     image = right.contourf(side, side, values, 50, cmap="viridis")
@@ -47,8 +47,8 @@ def draw_target(path: Path, density: Field, score: Field, name: str) -> None:
 def draw_corners(path: Path) -> None:
     """Write the share of the true score that the page's formula keeps, and both over the grid."""
     figure, (left, middle, right) = panels(3)
-    finish(draw_arrows(left, page_score, -EDGE, EDGE, 15, 50, 0.005), -EDGE, EDGE, "Score by the page's formula")
-    finish(draw_arrows(middle, TARGET.score, -EDGE, EDGE, 15, 50, 0.005), -EDGE, EDGE, "Exact score")
+    finish(draw_arrows(left, page_score, -EDGE, EDGE, 15, 50.0, 0.005), -EDGE, EDGE, "Score by the page's formula")
+    finish(draw_arrows(middle, TARGET.score, -EDGE, EDGE, 15, 50.0, 0.005), -EDGE, EDGE, "Exact score")
     density = page_density(mesh(-EDGE, EDGE, 200))
     kept = (density / (density + 1e-8)).reshape(200, 200).mT.numpy()
     image = right.imshow(kept, origin="lower", extent=(-EDGE, EDGE, -EDGE, EDGE), vmin=0, vmax=1, cmap="viridis")
@@ -61,7 +61,7 @@ def draw_learned(path: Path, fields: Mapping[str, Field]) -> None:
     """Write score fields beside each other as the page does, 15 arrows a side."""
     figure, axes = panels(len(fields))
     for one, (name, score) in zip(axes, fields.items(), strict=True):
-        finish(draw_arrows(one, score, -EDGE, EDGE, 15, 50, 0.005), -EDGE, EDGE, name)
+        finish(draw_arrows(one, score, -EDGE, EDGE, 15, 50.0, 0.005), -EDGE, EDGE, name)
     save_figure(figure, path)
 
 
@@ -71,7 +71,8 @@ def draw_losses(path: Path, runs: Sequence[Trained], printed: Sequence[float], f
     shown = {10 * (i + 1): loss for i, loss in enumerate(printed)}
     title = f"Denoising loss, {len(runs)} seed{'s' * (len(runs) > 1)}"
     curves.draw_losses(axes, [run.losses for run in runs], title, floor, shown, zero)
-    axes.set(xlabel="epoch")
+    low, high = axes.get_ylim()
+    axes.set(xlabel="epoch", ylim=(low, high + (high - low) / 2))  # room for the legend
     save_figure(figure, path)
 
 
@@ -133,7 +134,7 @@ def draw_ends(path: Path, ends: Mapping[str, Tensor], shown: int = 5000) -> None
     """Write the ends of chains over circles of one and two standard deviations of both components."""
     figure, axes = panels(len(ends))
     for one, (name, x) in zip(axes, ends.items(), strict=True):
-        draw_particles(one, x[:shown], size=2)
+        draw_particles(one, x[:shown], size=2.0)
         for mean, std in zip(MEANS.tolist(), STDS.tolist(), strict=True):
             for radius in std, 2 * std:
                 one.add_patch(Circle(mean, radius, fill=False, color="black", linewidth=0.8))
