@@ -17,7 +17,7 @@ from scorefield import langevin
 from scorefield.densities import GaussianMixture
 from scorefield.gallery import curves
 from scorefield.gallery.networks import dense, descend, shuffled
-from scorefield.gallery.planes import animate, draw_arrows, draw_contours, draw_particles, finish, panels
+from scorefield.gallery.planes import animate, draw_contours, draw_particles, draw_streams, finish, panels
 from scorefield.gallery.report import Results, row, save_figure
 from scorefield.metrics import sliced_wasserstein
 from scorefield.objectives import explicit, implicit
@@ -223,12 +223,12 @@ def draw_samples(path: Path, rows: Tensor, samples: Tensor) -> None:
 
 
 def draw_fields(path: Path, published: nn.Sequential, regularised: nn.Sequential) -> None:
-    """Write the score as published, regularised and exact over contours of the density."""
+    """Write the streams of the score as published, regularised and exact over contours of the density."""
     figure, axes = panels(3)
     fields = {"As published": _wide(published), "Regularised": _wide(regularised), "Exact": true_score}
     for one, (name, score) in zip(axes, fields.items(), strict=True):
         draw_contours(one, lambda x: target().log_prob(x).exp(), -EDGE, EDGE, 5)
-        finish(draw_arrows(one, score, -EDGE, EDGE, 25, 600.0, 0.004), -EDGE, EDGE, name)
+        finish(draw_streams(one, score, -EDGE, EDGE), -EDGE, EDGE, name)
     save_figure(figure, path)
 
 
