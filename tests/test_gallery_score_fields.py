@@ -169,6 +169,20 @@ def test_the_annealing_of_the_page_takes_its_published_steps(generator):
     np.testing.assert_allclose(moved[:, 0, 0], [0, *np.cumsum(150 * sizes)], rtol=1e-9)
 
 
+def test_annealing_by_width_takes_steps_of_a_twentieth_of_the_squared_width():
+    """By the same shift, 150 steps at each of ten levels."""
+    x, ends = torch.zeros(3, 2, dtype=F64), []
+    for constant in 0.0, 1.0:
+        draw = torch.Generator().manual_seed(1)
+        ends.append(mended.by_width(lambda s, c=constant: lambda x: torch.full_like(x, c), x, draw))
+    exact = 150 * sum(0.25 + s**2 for s in mended.NOISES) / 20
+    torch.testing.assert_close(ends[1] - ends[0], torch.full((3, 2), exact, dtype=F64))
+
+
+def test_the_model_of_all_levels_has_the_parameters_that_the_documents_state():
+    assert sum(p.numel() for p in mended.learn(0, 1).net.parameters()) == 8706
+
+
 def test_the_panels_show_what_their_titles_say():
     """State i is after i updates: without a score its variance is 0.02 i; 5 standard errors, below 3e-6 in all."""
     path = score_fields.follow(torch.zeros_like, 501, 0)
