@@ -281,9 +281,9 @@ def test_annealing_by_width_with_momentum_gives_the_masses_and_spreads_of_the_ta
 def test_the_weight_of_the_loss_and_a_model_of_all_levels_learn_every_level():
     """Without weight the largest level stays worse than a zero network; with it, and in the model, it is learned."""
     plain, weighted = (training.train(0, training.LEVELS, 5, power=power) for power in (0, 2))
-    model = mended.learn(0, 3000)
-    for level, worst in zip(training.LEVELS, (0.02, 0.02, 0.02, 0.02, 0.05, 0.15), strict=True):
-        assert training.relative_error(mended.learned(model)(level), level) < worst
+    model = mended.learn(0, 6000)
+    for level in (4.0, *mended.NOISES):  # below 0.05 it is not asked
+        assert training.relative_error(mended.learned(model)(level), level) < 0.05
     assert training.relative_error(plain.at(4.0), 4.0) > 1 > 0.1 > training.relative_error(weighted.at(4.0), 4.0)
     rows = training.clusters(training.TARGET.sample(training.ROWS, training.spawn(0, "rows")))
     flow = training.clusters(mended.by_flow(model, 20_000, training.spawn(0, "flow")).double())
