@@ -41,9 +41,9 @@ class Point:
     """One sampler with one number of steps on one model.
 
     evaluations: network calls a sample, first and last included. error: root mean square distance of each sample to the
-    end of the converged flow of its latent, in standard deviations of the data, None of a stochastic sampler; stderr its
-    standard error. change: how much larger its energy distance to fresh samples of the converged flow is than that of
-    the flow of the same latents, in model units, and change_stderr its standard error; None if not measured.
+    end of the converged flow of its latent, in standard deviations of the data, and stderr its standard error; None of
+    a stochastic sampler. change: how much larger its energy distance to fresh samples of the converged flow is than
+    that of the flow of the same latents, in model units, and its standard error; None if not measured.
     """
 
     sampler: str
@@ -98,9 +98,8 @@ class Bench:
         row, counted = SAMPLERS[sampler], Counted(self.model)
         rows = ROWS if distance else LATENTS
         x, truth = self.latents[:rows], self.truth[:rows]
-        for x in row.make(spawn(self.seed, "noise", sampler))(counted, x, times):  # noqa: B020, the last is wanted
-            pass
-        x = counted.decompose(x, times[-1])[0]
+        *_, last = row.make(spawn(self.seed, "noise", sampler))(counted, x, times)
+        x = counted.decompose(last, times[-1])[0]
         point = Point(sampler, steps, counted.rows / rows, None, None)
         if not row.stochastic:
             squares = (x - truth)[:LATENTS].double().flatten(1).square().sum(1)
@@ -155,8 +154,8 @@ def choose(model: Denoiser, tol: float, seed: int = 0, points: Sequence[Point] =
             return found
     smallest = min((point for point in tried if point.error is not None), key=lambda point: point.error or 0.0)
     raise RuntimeError(
-        f"no sampler reached an error of {tol:g} standard deviations within {LARGER[-1]} evaluations; {smallest.sampler} "
-        f"came to {smallest.error:.2g} +- {smallest.stderr:.1g}: ask for that, or take adaptive_flow"
+        f"no sampler reached an error of {tol:g} standard deviations within {LARGER[-1]} evaluations; "
+        f"{smallest.sampler} came to {smallest.error:.2g} +- {smallest.stderr:.1g}: ask for that, or take adaptive_flow"
     )
 
 
@@ -181,7 +180,7 @@ def describe(point: Point) -> str:
 
 
 def draw(points: Sequence[Point], tol: float, recommended: Point) -> Figure:
-    """Return a figure: errors of the deterministic samplers, and how much larger energy distances are, by evaluations."""
+    """Return a figure of errors and of changes of the energy distance against evaluations."""
     figure = Figure((12, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     styles = itertools.cycle(("-", "--", ":"))
