@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -78,15 +79,23 @@ class Counted(Denoiser):
 
 
 class Bench:
-    """Latents of a model and where the converged flow takes them: what samplers are measured against."""
+    """Latents of a model and where the converged flow takes them: what samplers are measured against.
 
-    def __init__(self, model: Denoiser, seed: int = 0) -> None:
-        self.model, self.seed, prior = model, seed, model.prior()
-        self.latents = prior.sample(ROWS, spawn(seed, "latents"))
-        others = prior.sample(ROWS, spawn(seed, "others"))
-        exact = copy.deepcopy(model).double()
-        decode = lambda x: flow.decode(exact, x.double(), tol=CONVERGED).to(x)
-        self.truth, self.fresh = decode(self.latents), decode(others)
+    rows: how many latents, of which the first LATENTS serve for errors and all for energy distances.
+    """
+
+    def __init__(self, model: Denoiser, seed: int = 0, rows: int = LATENTS) -> None:
+        self.model, self.seed = model, seed
+        self.latents = model.prior().sample(rows, spawn(seed, "latents"))
+        self.truth = self._decode(self.latents)
+
+    @cached_property
+    def fresh(self) -> Tensor:
+        """As many samples of the converged flow from other latents."""
+        return self._decode(self.model.prior().sample(len(self.latents), spawn(self.seed, "others")))
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return flow.decode(copy.deepcopy(self.model).double(), latents.double(), tol=CONVERGED).to(latents)
 
     @torch.no_grad()
     def measure(self, sampler: str, steps: int, distance: bool = False) -> Point:
@@ -96,11 +105,10 @@ class Bench:
         """
         times = grid_for(sampler, self.model, steps)
         row, counted = SAMPLERS[sampler], Counted(self.model)
-        rows = ROWS if distance else LATENTS
-        x, truth = self.latents[:rows], self.truth[:rows]
-        *_, last = row.make(spawn(self.seed, "noise", sampler))(counted, x, times)
-        x = counted.decompose(last, times[-1])[0]
-        point = Point(sampler, steps, counted.rows / rows, None, None)
+        rows = len(self.latents) if distance else LATENTS
+        *_, last = row.make(spawn(self.seed, "noise", sampler))(counted, self.latents[:rows], times)
+        x, truth = counted.decompose(last, times[-1])[0], self.truth[:rows]
+        point = Point(sampler, steps, counted.rows / len(x), None, None)
         if not row.stochastic:
             squares = (x - truth)[:LATENTS].double().flatten(1).square().sum(1)
             error = math.sqrt(float(squares.mean()))
@@ -119,7 +127,7 @@ def steps_for(row: SamplerRow, evaluations: int) -> int:
 
 def frontier(model: Denoiser, seed: int = 0) -> Iterator[Point]:
     """Yield every sampler at every one of BUDGETS, and those that choose their own steps once."""
-    bench = Bench(model, seed)
+    bench = Bench(model, seed, ROWS)
     for name, row in SAMPLERS.items():
         if row.adapts:
             yield bench.measure(name, 1, distance=True)
