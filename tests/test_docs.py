@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-KEY = re.compile(r"\b((?:del )?[A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+)?, (?:19|20)\d\d[a-z]?)\b")
+KEY = re.compile(r"\b((?:d[ae]l? )?[A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+)?, (?:19|20)\d\d[a-z]?)\b")
 
 
 def test_every_source_cited_in_the_code_is_in_the_references():

@@ -89,6 +89,11 @@ def test_a_model_that_stands_still_gets_equal_steps():
     assert torch.allclose(found, even, rtol=1.0)
 
 
+def test_data_without_variance_get_equal_steps():
+    model = ExactDenoiser(GaussianMixture.gaussian(f64(1.5, -2.0), torch.zeros(2, 2, dtype=F64)), VP())
+    assert torch.equal(optimised(model, 7), times.grid(VP(), 7, math.inf))
+
+
 def test_bad_numbers_are_named():
     model = ExactDenoiser(DENSITIES["mixture-2d"], VP())
     with pytest.raises(ValueError, match="at least one step; got 0"):

@@ -212,7 +212,7 @@ def test_samples_have_the_moments_of_the_target(name, process):
     """
     target = DENSITIES["gauss-2d"]
     model, n = ExactDenoiser(target, process), 4096
-    path = samplers.times.grid(process, 1) if SAMPLERS[name].adapts else times.grid(process, 200)
+    path = times.grid(process, 1) if SAMPLERS[name].adapts else times.grid(process, 200)
     x = samplers.sample(model, n, sampler=name, times=path, generator=Generator().manual_seed(5))
     sd = target.covariance.diagonal().sqrt()
     z = (x - target.mean) / sd
@@ -226,7 +226,8 @@ def test_samples_have_the_moments_of_the_target(name, process):
 def test_a_shorter_sample_is_a_prefix_of_a_longer_one(name):
     """To the bit, across the edge of a block, with float32 as users have it."""
     density = GaussianMixture.gaussian(torch.tensor([0.5]), torch.tensor([[0.3]]))
-    model, path = ExactDenoiser(density, VP()), samplers.grid_for(name, model, 5)
+    model = ExactDenoiser(density, VP())
+    path = samplers.grid_for(name, model, 5)
     draw = lambda n: samplers.sample(model, n, sampler=name, times=path, generator=Generator().manual_seed(3))
     long = draw(samplers.BLOCK + 77)
     assert long.shape == (samplers.BLOCK + 77, 1)

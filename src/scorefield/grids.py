@@ -27,12 +27,15 @@ def optimised(model: Denoiser, steps: int, ratio_min: float = RATIO_MIN) -> Grid
     of l = log s/a errs by about h^3 |z'''(l)|. So steps are dealt in l with the density |z'''|^(1/3) (de Boor, 1973),
     its root mean square over PILOTS paths of `adams`, smoothed over 5 neighbours of PILOT_STEPS, and LIFT of its mean.
     It is a function of the model alone: the paths start from the prior with a seed of their own.
-    Raises ValueError for fewer than one step, RuntimeError where the model is not finite.
+    Data without any variance get equal steps in l. Raises ValueError for fewer than one step, RuntimeError where the
+    model is not finite.
     """
+    plain = times.grid(model.process, steps, math.inf, ratio_min)
+    if not model.spread > 0:
+        return plain
     even = times.grid(model.process, PILOT_STEPS, math.inf, ratio_min)
     log_ratio, density = model.process.ratio(even).log(), _density(model, even)
     share = torch.cat([density.new_zeros(1), density.cumsum(0) / density.sum()])
-    plain = times.grid(model.process, steps, math.inf, ratio_min)
     wanted = torch.linspace(0, 1, steps + 1, dtype=torch.float64)[1:-1]
     right = torch.searchsorted(share, wanted).clamp(1, PILOT_STEPS)
     left = right - 1
