@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from cases import DENSITIES, z_limit
 from scipy import stats
 from torch import Generator, Tensor
