@@ -44,13 +44,13 @@ def walk(sampler: str, steps: int) -> dict:
 def main() -> None:
     """Measure each sampler in fresh processes, print and keep the numbers."""
     results = []
+    RESULTS.parent.mkdir(exist_ok=True)
     for sampler, pair in STEPS.items():
         command = [sys.executable, __file__, sampler]
         few, many = (json.loads(subprocess.check_output([*command, str(steps)])) for steps in pair)
         results.append({"sampler": sampler, "walks": [few, many], "ratio": many["peak_mb"] / few["peak_mb"]})
         print(sampler, few["peak_mb"], many["peak_mb"], f"{results[-1]['ratio']:.4f}", many["seconds"], flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1))
+        RESULTS.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":
