@@ -160,8 +160,8 @@ def logprob(options: cli.Logprob) -> None:
 
     def log_density(estimator: ScoreDensity, points: pd.DataFrame) -> pd.DataFrame:
         found = estimator.log_prob(points)
-        columns = {"logprob": found.value, "stderr": found.stderr, "solver_error": found.solver_error}
-        columns |= {"start_error": found.start_error, "evaluations": found.evaluations}
+        names = {"value": "logprob"} | {name: name for name in ("stderr", "solver_error", "start_error", "evaluations")}
+        columns = {name: getattr(found, field) for field, name in names.items()}
         if options.bound:
             bound = estimator.lower_bound(points)
             columns |= {"bound": bound.value, "bound_stderr": bound.stderr}

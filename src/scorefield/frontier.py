@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -41,9 +42,9 @@ class Point:
     """One sampler with one number of steps on one model.
 
     evaluations: network calls a sample, first and last included. error: root mean square distance of each sample to the
-    end of the converged flow of its latent, in standard deviations of the data, None of a stochastic sampler; stderr its
-    standard error. change: how much larger its energy distance to fresh samples of the converged flow is than that of
-    the flow of the same latents, in model units, and change_stderr its standard error; None if not measured.
+    end of the converged flow of its latent, in standard deviations of the data, and stderr its standard error; None of
+    a stochastic sampler. change: how much larger its energy distance to fresh samples of the converged flow is than
+    that of the flow of the same latents, in model units, and its standard error; None if not measured.
     """
 
     sampler: str
@@ -78,15 +79,23 @@ class Counted(Denoiser):
 
 
 class Bench:
-    """Latents of a model and where the converged flow takes them: what samplers are measured against."""
+    """Latents of a model and where the converged flow takes them: what samplers are measured against.
 
-    def __init__(self, model: Denoiser, seed: int = 0) -> None:
-        self.model, self.seed, prior = model, seed, model.prior()
-        self.latents = prior.sample(ROWS, spawn(seed, "latents"))
-        others = prior.sample(ROWS, spawn(seed, "others"))
-        exact = copy.deepcopy(model).double()
-        decode = lambda x: flow.decode(exact, x.double(), tol=CONVERGED).to(x)
-        self.truth, self.fresh = decode(self.latents), decode(others)
+    rows: how many latents, of which the first LATENTS serve for errors and all for energy distances.
+    """
+
+    def __init__(self, model: Denoiser, seed: int = 0, rows: int = LATENTS) -> None:
+        self.model, self.seed = model, seed
+        self.latents = model.prior().sample(rows, spawn(seed, "latents"))
+        self.truth = self._decode(self.latents)
+
+    @cached_property
+    def fresh(self) -> Tensor:
+        """As many samples of the converged flow from other latents."""
+        return self._decode(self.model.prior().sample(len(self.latents), spawn(self.seed, "others")))
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return flow.decode(copy.deepcopy(self.model).double(), latents.double(), tol=CONVERGED).to(latents)
 
     @torch.no_grad()
     def measure(self, sampler: str, steps: int, distance: bool = False) -> Point:
@@ -96,12 +105,10 @@ class Bench:
         """
         times = grid_for(sampler, self.model, steps)
         row, counted = SAMPLERS[sampler], Counted(self.model)
-        rows = ROWS if distance else LATENTS
-        x, truth = self.latents[:rows], self.truth[:rows]
-        for x in row.make(spawn(self.seed, "noise", sampler))(counted, x, times):  # noqa: B020, the last is wanted
-            pass
-        x = counted.decompose(x, times[-1])[0]
-        point = Point(sampler, steps, counted.rows / rows, None, None)
+        rows = len(self.latents) if distance else LATENTS
+        *_, last = row.make(spawn(self.seed, "noise", sampler))(counted, self.latents[:rows], times)
+        x, truth = counted.decompose(last, times[-1])[0], self.truth[:rows]
+        point = Point(sampler, steps, counted.rows / len(x), None, None)
         if not row.stochastic:
             squares = (x - truth)[:LATENTS].double().flatten(1).square().sum(1)
             error = math.sqrt(float(squares.mean()))
@@ -120,7 +127,7 @@ def steps_for(row: SamplerRow, evaluations: int) -> int:
 
 def frontier(model: Denoiser, seed: int = 0) -> Iterator[Point]:
     """Yield every sampler at every one of BUDGETS, and those that choose their own steps once."""
-    bench = Bench(model, seed)
+    bench = Bench(model, seed, ROWS)
     for name, row in SAMPLERS.items():
         if row.adapts:
             yield bench.measure(name, 1, distance=True)
@@ -155,8 +162,8 @@ def choose(model: Denoiser, tol: float, seed: int = 0, points: Sequence[Point] =
             return found
     smallest = min((point for point in tried if point.error is not None), key=lambda point: point.error or 0.0)
     raise RuntimeError(
-        f"no sampler reached an error of {tol:g} standard deviations within {LARGER[-1]} evaluations; {smallest.sampler} "
-        f"came to {smallest.error:.2g} +- {smallest.stderr:.1g}: ask for that, or take adaptive_flow"
+        f"no sampler reached an error of {tol:g} standard deviations within {LARGER[-1]} evaluations; "
+        f"{smallest.sampler} came to {smallest.error:.2g} +- {smallest.stderr:.1g}: ask for that, or take adaptive_flow"
     )
 
 
@@ -181,7 +188,7 @@ def describe(point: Point) -> str:
 
 
 def draw(points: Sequence[Point], tol: float, recommended: Point) -> Figure:
-    """Return a figure: errors of the deterministic samplers, and how much larger energy distances are, by evaluations."""
+    """Return a figure of errors and of changes of the energy distance against evaluations."""
     figure = Figure((12, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     styles = itertools.cycle(("-", "--", ":"))

@@ -16,7 +16,7 @@ PILOTS, PILOT_STEPS = 64, 64
 """Paths that are walked to see where a model asks for short steps, and their steps."""
 
 LIFT = 0.3
-"""What is added to the density of steps everywhere, a share of its mean: no step is longer than about 4 average ones."""
+"""What is added to the density of steps, a share of its mean: no step is longer than about 4 average ones."""
 
 
 @torch.no_grad()
@@ -30,14 +30,14 @@ def optimised(model: Denoiser, steps: int, ratio_min: float = RATIO_MIN) -> Grid
     Raises ValueError for fewer than one step, RuntimeError where the model is not finite.
     """
     even = times.grid(model.process, PILOT_STEPS, math.inf, ratio_min)
-    l, density = model.process.ratio(even).log(), _density(model, even)
+    log_ratio, density = model.process.ratio(even).log(), _density(model, even)
     share = torch.cat([density.new_zeros(1), density.cumsum(0) / density.sum()])
     plain = times.grid(model.process, steps, math.inf, ratio_min)
     wanted = torch.linspace(0, 1, steps + 1, dtype=torch.float64)[1:-1]
     right = torch.searchsorted(share, wanted).clamp(1, PILOT_STEPS)
     left = right - 1
     inside = (wanted - share[left]) / (share[right] - share[left])
-    plain[1:-1] = model.process.time((l[left] + inside * (l[right] - l[left])).exp())
+    plain[1:-1] = model.process.time((log_ratio[left] + inside * (log_ratio[right] - log_ratio[left])).exp())
     return plain
 
 

@@ -75,7 +75,8 @@ def log_prob(
         none = x.new_zeros(0)
         return LogProb(none, none, torch.zeros(0, dtype=torch.long), *((none, none) if errors else ()))
     parts = [_block(model, part, count, sketch, tol, ratio_min, errors, generator) for part in x.split(BLOCK)]
-    return LogProb(*(None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)))
+    columns = [None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)]
+    return LogProb(*columns)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -109,7 +110,7 @@ def _block(
 
 
 class _Flow:
-    """The flow of a block of rows and its divergence, a state (n, d + m) of z and m estimates of the log-determinant."""
+    """The flow of a block of rows and its divergence: states (n, d + m) of z and m estimates of the log-determinant."""
 
     def __init__(self, model: Denoiser, x: Tensor, signs: Tensor | None, sketch: int) -> None:
         self.model, self.x, self.signs, self.sketch = model, x, signs, sketch

@@ -34,9 +34,9 @@ def lower_bound(
     Song et al., 2021b, theorem 3):
     log p(x) >= - KL(q(y_R | x) || prior) - E |e - noise|^2 over log r from log r_1 to log R
                 - (d/2) log 2 pi r_1^2 - E |e - noise|^2 / 2 at r_1, the last step being drawn with std r_1.
-    For an exact model it is log p(x) itself up to terms of the order of r_1^2; a learned model's gap to the flow's value
-    is what its score lacks of being the score of what it generates. `draws` pairs (r, e) a row, the r stratified in
-    log r, estimate the integral; that of the Gaussian with the data's mean and mean variance is known and taken out.
+    For an exact model it is log p(x) itself up to terms of the order of r_1^2; a learned model's gap to the flow's
+    value is what its score lacks of being the score of what it generates. `draws` pairs (r, e) a row, the r stratified
+    in log r, estimate the integral; that of the Gaussian with the data's mean and mean variance is taken out.
     Raises ValueError for fewer draws than 2 for each of REPEATS repetitions.
     """
     if draws < 2 * REPEATS:
