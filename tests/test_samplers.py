@@ -14,7 +14,7 @@ from scorefield.densities import GaussianMixture
 from scorefield.model import Denoiser, ExactDenoiser
 from scorefield.process import EDM, VE, VP, Cosine, Process, Straight, SubVP
 from scorefield.samplers import SAMPLERS, ddim, euler_maruyama, heun
-from scorefield.walks import Sampler, walk
+from scorefield.walks import Sampler, pairs, walk
 
 MEAN, STD = 0.7, 0.6
 """The asymmetric Gaussian of the order tests: its score is linear, so a step is affine in the state and the noise."""
@@ -263,6 +263,13 @@ def test_a_trajectory_is_a_list_and_stopping_is_break():
         if len(asked) == 2:
             break
     assert asked == grid[1:3].tolist()
+
+
+def test_the_times_of_a_walk_are_made_as_they_are_asked_for(monkeypatch):
+    grid = torch.linspace(1, 0, 5, dtype=F64)
+    expected = list(itertools.pairwise(grid.tolist()))
+    monkeypatch.setattr(Tensor, "__iter__", lambda grid: pytest.fail("all times were made at once"))
+    assert [(float(t), float(u)) for t, u in pairs(grid)] == expected
 
 
 def test_walking_in_two_parts_is_walking_at_once():

@@ -1,6 +1,5 @@
 """Samplers that choose their steps row by row, so that the error of each is as asked."""
 
-import itertools
 import math
 
 import torch
@@ -12,7 +11,7 @@ from scorefield.exponential import sde_weight
 from scorefield.model import Denoiser
 from scorefield.tensors import integer
 from scorefield.types import Grid, Path, Samples
-from scorefield.walks import Sampler, checked
+from scorefield.walks import Sampler, checked, pairs
 
 LONGEST = 1.0
 """The longest step of `adaptive_sde` in log s/a: beyond, a state can arrive where nothing is left to disagree about."""
@@ -28,7 +27,7 @@ def adaptive_flow(tol: float = 1e-3) -> Sampler:
     _require_positive(tol)
 
     def path(model: Denoiser, x: Samples, times: Grid) -> Path:
-        for t, u in itertools.pairwise(times):
+        for t, u in pairs(times):
             start, stop = (float(model.process.ratio(w).log()) for w in (t, u))
             yield (x := flow.transport(model, x, start, stop, tol * min(1.0, model.spread)))
 
@@ -47,7 +46,7 @@ def adaptive_sde(tol: float = 1e-2, generator: Generator | None = None) -> Sampl
     _require_positive(tol)
 
     def path(model: Denoiser, x: Samples, times: Grid) -> Path:
-        for t, u in itertools.pairwise(times):
+        for t, u in pairs(times):
             a, b = model.process.mean_coef(t).to(x), model.process.mean_coef(u).to(x)
             start, stop = (float(model.process.ratio(w).log()) for w in (t, u))
             yield (x := b * _integrate(model, x / a, start, stop, tol, integer(generator)))

@@ -6,7 +6,6 @@ is approximated. b, r are the coefficients a, s at u.
 """
 
 import abc
-import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from scorefield.model import Denoiser
 from scorefield.process import Process
 from scorefield.tensors import normal_like
 from scorefield.types import Grid, Path, Samples
-from scorefield.walks import Sampler, Step, checked
+from scorefield.walks import Sampler, Step, checked, pairs
 
 QUADRATURE = [torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(20)]
 """Nodes and weights of Gauss and Legendre on [-1, 1]."""
@@ -47,7 +46,7 @@ def dpmpp_2m_sde(generator: Generator | None = None) -> Sampler:
 
 def _two_steps(model: Denoiser, x: Samples, times: Grid, draw: Callable[[Tensor], Tensor] | None) -> Path:
     past: tuple[Samples, Tensor] | None = None  # the clean part and the h of the step before
-    for t, u in itertools.pairwise(times):
+    for t, u in pairs(times):
         s, b, r = model.process.std(t), model.process.mean_coef(u), model.process.std(u)
         h = log_step(model.process, t, u)
         clean, _ = model.decompose(x, t)
@@ -142,7 +141,7 @@ def _adams_bashforth(order: int, frame_for: Callable[[Denoiser], Frame]) -> Samp
     def path(model: Denoiser, x: Samples, times: Grid) -> Path:
         frame, points = frame_for(model), deque[Tensor](maxlen=order)
         values = deque[Samples](maxlen=order)
-        for t, u in itertools.pairwise(times):
+        for t, u in pairs(times):
             a, b = model.process.mean_coef(t), model.process.mean_coef(u)
             ratio, ratio_u = model.process.ratio(t), model.process.ratio(u)
             z, scale_u = x / (a * frame.scale(ratio)).to(x), (b * frame.scale(ratio_u)).to(x)

@@ -4,7 +4,6 @@ A sampler is (model, x, times) -> Iterator[x] over decreasing times, so a trajec
 wraps it, and stopping is `break`. b, r are the coefficients a, s at u.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from scorefield.model import Denoiser
 from scorefield.tensors import integer, normal_like, spawn
 from scorefield.times import grid
 from scorefield.types import Grid, Path, Samples
-from scorefield.walks import Sampler, Step, checked, then, walk
+from scorefield.walks import Sampler, Step, checked, pairs, then, walk
 
 STEPS = 32
 """Steps of a sampler unless said otherwise: where the error of the default fades into that of a learned model."""
@@ -90,7 +89,7 @@ def churned_heun(churn: float = 10.0, generator: Generator | None = None) -> Sam
         process = model.process
         factor = 1 + min(churn / (len(times) - 1), math.sqrt(2) - 1)
         highest = process.ratio(torch.tensor(process.t_max, dtype=torch.float64))
-        for t, u in itertools.pairwise(times):
+        for t, u in pairs(times):
             ratio = process.ratio(t)
             raised = torch.minimum(ratio * factor, highest)
             if raised > ratio:

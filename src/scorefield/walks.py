@@ -1,8 +1,7 @@
 """How a sampler walks: from time to earlier time, one state after another."""
 
 import functools
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -17,11 +16,19 @@ Sampler = Callable[[Denoiser, Samples, Grid], Path]
 """(model, x, times) -> the states at times[1:], for decreasing times; x is the state at times[0]."""
 
 
+def pairs(times: Grid) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each two neighbouring times, made as they are asked for.
+
+    Iterating over the tensor would make all of them first: 64 MB for 100,000 steps.
+    """
+    return ((times[k], times[k + 1]) for k in range(len(times) - 1))
+
+
 def walk(step: Step) -> Sampler:
     """Make a sampler from a step: apply it between each two neighbouring times. Errors as in `checked`."""
 
     def path(model: Denoiser, x: Samples, times: Grid) -> Path:
-        for t, u in itertools.pairwise(times):
+        for t, u in pairs(times):
             yield (x := step(model, x, t, u))
 
     return checked(path)
