@@ -21,7 +21,7 @@ from scorefield.densities import GaussianMixture
 from scorefield.metrics import sliced_wasserstein
 from scorefield.model import ExactDenoiser
 from scorefield.process import PROCESSES
-from scorefield.samplers import SAMPLERS, grid_for
+from scorefield.samplers import SAMPLERS
 from scorefield.walks import Sampler
 
 HERE = Path(__file__).parent
@@ -82,7 +82,7 @@ def measure(data: str, process: str) -> list[dict]:
     rows = []
     for name, row in SAMPLERS.items():
         for sampler, steps in settings(name):
-            found, calls = end(model, sampler, grid_for(name, model, steps), latents)
+            found, calls = end(model, sampler, times.grid(model.process, steps, math.inf), latents)
             error = None if row.stochastic else float((found - truth).square().sum(1).mean().sqrt())
             rows.append({"data": data, "process": process, "sampler": name, "evaluations": calls, "error": error})
             rows[-1] |= {"wasserstein": distance(found), "floor": distance(real[1])}
