@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -112,3 +113,67 @@ def test_too_many_steps_is_an_error_that_says_how_far_it_came():
     stiff = lambda t, y, rows: -1e6 * y
     with pytest.raises(RuntimeError, match=r"took 50 steps and row 0 had reached t=\S+ of \[0, 1\]"):
         dormand_prince(stiff, torch.ones(1, 1, dtype=F64), 0.0, 1.0, max_steps=50)
+
+
+DECAY = math.exp(-1)
+TAME = {
+    "zero": (lambda t, y: 0 * y, 1.0),
+    "a jump in time": (lambda t, y: torch.where(t[:, None] < 0.5, 1.0, -2.0).expand(y.shape), 0.5),
+    "a jump in the state": (lambda t, y: torch.where(y < 1.25, 1.0, 0.5), 1.25 + 0.375),
+    "stiff, 1e8": (lambda t, y: -1e8 * (y - t.cos()[:, None]), math.cos(1.0)),
+    "non-contiguous": (lambda t, y: -y.T.contiguous().T, DECAY),
+}
+
+
+@pytest.mark.parametrize("name", TAME)
+def test_a_hard_field_is_solved_or_refused_and_never_wrong(name):
+    """R08: an answer is within 1e-3 of the truth, or there is none. A jump in the state costs 200 tolerances."""
+    tol = 1e-6 if name == "a jump in the state" else 1e-5
+    field, truth = TAME[name]
+    y = torch.ones(2, 3, dtype=F64).T[:, :1] if name == "non-contiguous" else torch.ones(3, 1, dtype=F64)
+    try:
+        found = dormand_prince(lambda t, y, rows: field(t, y), y, 0.0, 1.0, rtol=tol, atol=tol, max_steps=3_000).y
+    except RuntimeError as error:
+        assert name.startswith("stiff")
+        assert re.search(r"row 0 had reached t=\S+ of \[0, 1\]", str(error))  # noqa: PT017
+    else:
+        assert float((found - truth).abs().max()) < 1e-3
+
+
+def test_one_bad_row_of_64_is_named_and_the_others_are_as_if_it_were_not_there():
+    y = torch.linspace(0.5, 2.0, 64, dtype=F64)[:, None]
+    bad = lambda t, y, rows: torch.where((rows == 17)[:, None] & (t[:, None] > 0.3), torch.nan, -y)
+    with pytest.raises(RuntimeError, match=r"at t=0\.\d+ in row 17"):
+        dormand_prince(bad, y, 0.0, 1.0)
+    good = torch.arange(64) != 17
+    without = dormand_prince(lambda t, y, rows: -y, y[good], 0.0, 1.0).y
+    assert torch.equal(dormand_prince(lambda t, y, rows: -y, y, 0.0, 1.0).y[good], without)
+
+
+def test_no_tolerance_and_a_field_of_another_shape_are_refused():
+    y = torch.ones(3, 1, dtype=F64)
+    for rtol, atol in ((0.0, 0.0), (-1.0, 1.0), (math.nan, 1.0)):
+        with pytest.raises(ValueError, match="expected tolerances of which one is positive; got rtol="):
+            dormand_prince(pendulum, y, 0.0, 1.0, rtol=rtol, atol=atol)
+    with pytest.raises(ValueError, match=r"shape of its state, \(3, 1\); got \(3,\)"):
+        dormand_prince(lambda t, y, rows: y[:, 0], y, 0.0, 1.0)
+
+
+def test_what_a_field_raises_goes_through():
+    class Own(Exception):
+        pass
+
+    def field(t: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+        raise Own
+
+    with pytest.raises(Own):
+        dormand_prince(field, torch.ones(1, 1, dtype=F64), 0.0, 1.0)
+
+
+def test_a_start_that_asks_for_gradients_keeps_none_without_autograd_and_is_not_changed():
+    y = torch.ones(2, 1, dtype=F64, requires_grad=True)
+    with torch.no_grad():
+        found = dormand_prince(lambda t, y, rows: -y, y, 0.0, 1.0).y
+    assert not found.requires_grad
+    assert float((found - DECAY).abs().max()) < 1e-4
+    assert y.tolist() == [[1.0], [1.0]]

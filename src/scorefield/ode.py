@@ -43,16 +43,21 @@ def dormand_prince(
     """Integrate dy/dt = field(t, y, rows) from start to stop, each row with steps of its own (order 5).
 
     Every step's estimated error is kept below atol + rtol |y| in every component of the row, so a row's result does
-    not depend on its neighbours. start may lie above stop. y (n, k). Source: Dormand and Prince, 1980.
+    not depend on its neighbours. Where the field jumps in y the error of the step that crosses it can be 200 times that.
+    start may lie above stop. y (n, k). Source: Dormand and Prince, 1980.
     Raises RuntimeError, naming the row and the time, where a row does not arrive: the field is not finite, or more
-    than max_steps steps would be needed.
+    than max_steps steps would be needed; ValueError for no tolerance at all and a field of another shape than y.
     """
+    if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
+        raise ValueError(f"expected tolerances of which one is positive; got rtol={rtol:g}, atol={atol:g}")
     n, span = len(y), stop - start
     y, evaluations = y.clone(), torch.ones(n, dtype=torch.long)
     t = torch.full((n,), start, dtype=torch.float64, device=y.device)
     size = torch.full_like(t, span / 16)
     rows = torch.arange(n, device=y.device) if span else torch.arange(0, device=y.device)
     slope = field(t, y, rows) if span else torch.zeros_like(y)
+    if slope.shape != y.shape:
+        raise ValueError(f"expected a field of the shape of its state, {tuple(y.shape)}; got {tuple(slope.shape)}")
     for _ in range(max_steps):
         if not len(rows):
             return Solution(y, evaluations)
