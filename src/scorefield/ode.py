@@ -43,7 +43,7 @@ def dormand_prince(
     """Integrate dy/dt = field(t, y, rows) from start to stop, each row with steps of its own (order 5).
 
     Every step's estimated error is kept below atol + rtol |y| in every component of the row, so a row's result does
-    not depend on its neighbours. Where the field jumps in y the error of the step that crosses it can be 200 times that.
+    not depend on its neighbours. Where the field jumps in y the error of the step that crosses can be 200 times that.
     start may lie above stop. y (n, k). Source: Dormand and Prince, 1980.
     Raises RuntimeError, naming the row and the time, where a row does not arrive: the field is not finite, or more
     than max_steps steps would be needed; ValueError for no tolerance at all and a field of another shape than y.
