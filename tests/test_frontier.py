@@ -24,6 +24,7 @@ def model_of(name: str) -> ExactDenoiser:
     return ExactDenoiser(density, VP())
 
 
+@torch.no_grad()
 def fresh_error(model: ExactDenoiser, sampler: str, steps: int, seed: int) -> float:
     """The error written a second time: other latents, the library's own `sample_blocks` pieces, the flow at 1e-9."""
     x = model.prior().sample(256, Generator().manual_seed(seed))
@@ -38,7 +39,7 @@ def test_what_is_chosen_reaches_its_error_on_other_latents(name):
     model = model_of(name)
     for tol in (1e-1, 1e-2, 1e-3):
         found = choose(model, tol)
-        assert found.error + 2 * found.stderr <= tol
+        assert 1.5 * found.error + 2 * found.stderr <= tol
         assert fresh_error(model, found.sampler, found.steps, seed=5) <= tol
 
 
@@ -103,15 +104,15 @@ def test_steps_are_the_most_within_the_evaluations(name):
 def test_the_best_point_is_the_cheapest_that_surely_reaches():
     point = lambda sampler, evaluations, error, stderr: Point(sampler, 1, float(evaluations), error, stderr)
     points = [
-        point("adams", 10, 0.009, 0.001),  # reaches 0.011 only with luck
+        point("adams", 10, 0.009, 0.001),  # reaches 0.015 only with luck
         point("deis", 12, 0.005, 0.0001),
         point("ddim", 12, 0.004, 0.0001),
         point("heun", 11, 0.02, 0.0001),
         point("ancestral", 5, None, None),
         point("adaptive_flow", 3, 0.0001, 0.0),
     ]
-    assert best(points, 0.0105) is points[2]
-    assert best(points, 0.012) is points[0]
+    assert best(points, 0.015) is points[2]
+    assert best(points, 0.016) is points[0]
     assert best(points, 0.003) is None
 
 

@@ -56,8 +56,11 @@ class Point:
     change_stderr: float | None = None
 
     def reaches(self, tol: float) -> bool:
-        """Whether the error is at most tol even if it was underestimated by two standard errors."""
-        return self.error is not None and self.stderr is not None and self.error + 2 * self.stderr <= tol
+        """Whether the error is at most tol even if it was underestimated by half of it and two standard errors.
+
+        Few latents, near the borders between modes, make most of it, so 256 can miss them.
+        """
+        return self.error is not None and self.stderr is not None and 1.5 * self.error + 2 * self.stderr <= tol
 
 
 class Counted(Denoiser):
