@@ -249,3 +249,11 @@ def test_float32_stays_float32():
     value, divergence = value_and_divergence(torch.sin, x)
     assert value.dtype == divergence.dtype == torch.float32
     assert_close(divergence, x.cos().sum(1))
+
+
+@pytest.mark.parametrize(("count", "sketch", "step"), [(None, 2, None), (3, 3, None), (3, -1, None), (3, 1, 1e-3)])
+def test_a_sketch_without_probes_or_with_a_step_is_named(count, sketch, step):
+    x = torch.zeros(2, 4, dtype=F64)
+    probes = None if count is None else torch.ones(count, 2, 4, dtype=F64)
+    with pytest.raises(ValueError, match=f"a sketch of {sketch} needs more probes than that, and no step; got"):
+        value_and_divergence(torch.sin, x, probes, step, sketch)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from scorefield import (
     cli,
@@ -127,11 +128,10 @@ def measure(options: cli.Frontier) -> None:
         raise ValueError(f"{options.run} learned one noise level; samplers need all: fit without --level")
     if options.seed < 0 or not options.tol > 0:
         raise ValueError(f"--tol must be positive and --seed at least 0; got {options.tol:g} and {options.seed}")
-    model, path, points = estimator.model_, options.run / FRONTIER, []
-    for point in frontier.frontier(model, options.seed):
-        points.append(point)
-        if sys.stderr.isatty() and not options.quiet:
-            print(f"\r{frontier.describe(point):78}", end="", file=sys.stderr, flush=True)
+    model, path = estimator.model_, options.run / FRONTIER
+    hidden, found = options.quiet or not sys.stderr.isatty(), frontier.frontier(model, options.seed)
+    console, total = Console(stderr=True), len(frontier.plan())
+    points = list(track(found, "samplers", total, console=console, transient=True, disable=hidden))
     recommended = frontier.choose(model, options.tol, options.seed, points)
     frontier.write(path, model, options.tol, points, recommended)
     folder = options.run / "figures"

@@ -58,11 +58,15 @@ def value_and_divergence(
     (d - k) w . D w / |w|^2 for the rest, w = v - Q Q' v: shape (m - k, n), at the price of m + k derivatives. It is
     Hutch++ (Meyer et al., 2021) around c, with the probes' lengths divided out (Epperly et al., 2024), and pays where
     few eigenvalues differ from the others: few directions narrower than the noise, or few that are not.
+    Raises ValueError for a sketch with a step or without more probes than it takes.
     """
-    if sketch and probes is not None:
-        return _deflated(field, x, probes[:sketch], probes[sketch:])
-    value, terms = derivatives(field, x, axes(x) if probes is None else probes, step)
-    return value, terms.sum(0) if probes is None else terms
+    if not sketch:
+        value, terms = derivatives(field, x, axes(x) if probes is None else probes, step)
+        return value, terms.sum(0) if probes is None else terms
+    if step is not None or probes is None or not 0 < sketch < len(probes):
+        found = "none" if probes is None else len(probes)
+        raise ValueError(f"a sketch of {sketch} needs more probes than that, and no step; got {found} and step {step}")
+    return _deflated(field, x, probes[:sketch], probes[sketch:])
 
 
 def _deflated(field: Field, x: Tensor, sketch: Tensor, probes: Tensor) -> tuple[Tensor, Tensor]:

@@ -124,20 +124,20 @@ class Bench:
 
 
 def steps_for(row: SamplerRow, evaluations: int) -> int:
-    """Return the most steps of a sampler within so many evaluations, the last jump to the clean part included."""
+    """Return the most steps of a sampler within so many evaluations, the last jump included; 0 for one that adapts."""
     return 0 if row.evaluations is None else (evaluations - 1 - row.first) // row.evaluations
 
 
+def plan() -> list[tuple[str, int]]:
+    """Return every sampler with its steps at each of BUDGETS, and those that choose their own steps once."""
+    counts = lambda row: [1] if row.adapts else [steps_for(row, budget) for budget in BUDGETS]
+    return [(name, steps) for name, row in SAMPLERS.items() for steps in counts(row) if steps > 0]
+
+
 def frontier(model: Denoiser, seed: int = 0) -> Iterator[Point]:
-    """Yield every sampler at every one of BUDGETS, and those that choose their own steps once."""
+    """Yield the points of `plan`, with their energy distances."""
     bench = Bench(model, seed, ROWS)
-    for name, row in SAMPLERS.items():
-        if row.adapts:
-            yield bench.measure(name, 1, distance=True)
-            continue
-        for budget in BUDGETS:
-            if (steps := steps_for(row, budget)) > 0:
-                yield bench.measure(name, steps, distance=True)
+    yield from (bench.measure(name, steps, distance=True) for name, steps in plan())
 
 
 def best(points: Sequence[Point], tol: float) -> Point | None:
@@ -159,7 +159,7 @@ def choose(model: Denoiser, tol: float, seed: int = 0, points: Sequence[Point] =
     bench, tried = Bench(model, seed), list(points)
     for budget in LARGER if points else (*BUDGETS, *LARGER):
         for name, row in SAMPLERS.items():
-            if not row.stochastic and not row.adapts and (steps := steps_for(row, budget)) > 0:
+            if not row.stochastic and (steps := steps_for(row, budget)) > 0:
                 tried.append(bench.measure(name, steps))
         if found := best(tried, tol):
             return found
