@@ -101,7 +101,7 @@ def test_training_takes_the_batches_the_rate_and_the_curvature_that_it_is_told(m
 
 
 def test_the_network_has_the_published_number_of_parameters(generator):
-    net = dense(2, 64, 64, 64, 2, activation=nn.LogSigmoid, generator=generator)
+    net = dense(2, 64, 64, 64, 2, activations=nn.LogSigmoid(), generator=generator)
     assert sum(p.numel() for p in net.parameters()) == 8642
 
 

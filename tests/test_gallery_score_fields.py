@@ -102,9 +102,11 @@ def test_relative_errors_are_those_of_multiples_of_the_truth():
 
 
 def test_networks_and_batches_are_the_published_ones(generator):
-    count = lambda *sizes: sum(p.numel() for p in dense(*sizes, activation=nn.SiLU, generator=generator).parameters())
+    count = lambda *sizes: sum(
+        p.numel() for p in dense(*sizes, activations=nn.SiLU(), generator=generator).parameters()
+    )
     assert (count(2, 128, 128, 128, 2), count(3, 128, 128, 128, 2)) == (33_666, 33_794)
-    layer = dense(4, 1000, activation=nn.SiLU, generator=generator)[0]
+    layer = dense(4, 1000, activations=nn.SiLU(), generator=generator)[0]
     assert 0.498 < float(layer.weight.abs().max().detach()) <= 0.5  # PyTorch's own bound, 1 / sqrt(4)
     batches = list(shuffled(10_000, 128, generator))
     assert (len(batches), len(batches[-1])) == (79, 16)
@@ -227,16 +229,34 @@ def test_colours_go_by_angle():
 
 def test_arrows_are_the_score_at_their_points():
     _, (axes,) = planes.panels()
-    planes.draw_arrows(axes, lambda x: torch.stack([x[:, 0], 2 * x[:, 0] - x[:, 1]], 1), -1.0, 1.0, 3, 10.0, 0.01)
+    score = lambda x: torch.stack([x[:, 0], 2 * x[:, 0] - x[:, 1]], 1)
+    planes.draw_arrows(axes, score, planes.mesh(1.0, 3)[1], 10.0)
     quiver = axes.collections[0]
     np.testing.assert_allclose(quiver.U, quiver.X)
     np.testing.assert_allclose(quiver.V, 2 * quiver.X - quiver.Y)
+    assert quiver.scale == 10.0
+
+
+def test_streams_images_and_points_have_x_across_and_y_up():
+    """A score along y only draws upright lines, a density that grows with x is darkest on the right."""
+    _, (left, middle, right) = planes.panels(3)
+    planes.draw_streams(left, lambda x: torch.stack([0 * x[:, 0], 1 + 0 * x[:, 1]], 1), 1.0)
+    lines = np.concatenate(left.collections[0].get_segments())
+    assert np.ptp(lines[:, 1]) > 1
+    assert max(np.ptp(line[:, 0]) for line in left.collections[0].get_segments()) < 1e-9
+    _, rows = planes.mesh(1.0)
+    planes.draw_density(middle, (3 * rows[:, 0] + rows[:, 1]).numpy(), 1.0)
+    image = middle.images[0].get_array()
+    assert np.unravel_index(image.argmax(), image.shape) == (planes.MESH - 1, planes.MESH - 1)
+    assert image[0, -1] > image[-1, 0]
+    planes.draw_points(right, torch.tensor([[0.3, -0.7]], dtype=F64))
+    np.testing.assert_allclose(right.collections[0].get_offsets(), [[0.3, -0.7]])
 
 
 def test_contours_lie_where_the_density_has_their_level():
     _, (axes,) = planes.panels()
     density = lambda x: 1 + x[:, 0] + 0.1 * x[:, 1]
-    planes.draw_contours(axes, density, -1.0, 1.0, 5)
+    planes.draw_contours(axes, density, 1.0, 5)
     contours = axes.collections[0]
     for level, segments in zip(contours.levels, contours.allsegs, strict=True):
         for segment in segments:

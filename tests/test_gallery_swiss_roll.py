@@ -15,7 +15,8 @@ from scorefield.densities import GaussianMixture
 from scorefield.estimator import ScoreDensity
 from scorefield.gallery import ENTRIES, Entry, report, swiss_roll, swiss_roll_langevin
 from scorefield.gallery import swiss_roll_training as training
-from scorefield.gallery.swiss_roll_training import DENSITY, FLOOR, PROCESS, Potential, TutorialModel, dense
+from scorefield.gallery.networks import dense
+from scorefield.gallery.swiss_roll_training import DENSITY, FLOOR, PROCESS, Potential, TutorialModel
 from scorefield.likelihood import log_prob
 from scorefield.model import ExactDenoiser
 from scorefield.tensors import spawn
@@ -55,8 +56,8 @@ def count(net):
 def test_the_networks_have_the_published_numbers_of_parameters(generator):
     log_sigmoid = [nn.LogSigmoid()] * 3
     assert count(training.network(generator)) == 8706
-    assert count(dense(2, 2, log_sigmoid, generator)) == 8642
-    assert count(Potential(dense(3, 1, log_sigmoid, generator))) == 8641
+    assert count(dense(2, *training.HIDDEN, 2, activations=log_sigmoid, generator=generator)) == 8642
+    assert count(Potential(dense(3, *training.HIDDEN, 1, activations=log_sigmoid, generator=generator))) == 8641
 
 
 def test_the_process_has_the_published_kernel():
@@ -163,7 +164,7 @@ def test_the_spiral_and_the_distance_from_it():
 
 def test_a_network_with_one_output_answers_with_its_gradient(generator):
     """Central differences: error of order h^2."""
-    net = Potential(dense(3, 1, [training.Sine(), nn.LogSigmoid(), nn.LogSigmoid()], generator)).double()
+    net = Potential(swiss_roll_langevin.evolving(generator)).double()
     xt, h = torch.randn(7, 3, generator=generator, dtype=F64), 1e-5
     for column in range(2):
         step = h * torch.eye(3, dtype=F64)[column]

@@ -15,8 +15,8 @@ from torch import Tensor
 from scorefield import langevin, times, toys
 from scorefield.densities import GaussianMixture
 from scorefield.estimator import ScoreDensity
-from scorefield.gallery import plane
-from scorefield.gallery.curves import LEARNED, SAMPLE, panels
+from scorefield.gallery import planes
+from scorefield.gallery.curves import LEARNED, SAMPLE
 from scorefield.gallery.report import Results, row, save_figure
 from scorefield.metrics import energy_distance
 from scorefield.model import ExactDenoiser
@@ -67,18 +67,20 @@ def denoise(seed: int) -> list[Tensor]:
 def moons(out: Path, seeds: int, few: int) -> Results:
     """Write figure 1, exact and learned; return the energy distances of both from fresh moons."""
     paths = [denoise(seed) for seed in range(seeds)]
-    figure, every = panels(3, 2, width=3.9)
+    figure, every = planes.panels(3, 2)
     grid = times.grid(VP(), 200)
     shown = [int((grid - t).abs().argmin()) for t in SHOWN]
     titles = [f"t = {float(grid[i]):.2f}" for i in shown] + ["the clean points"]
     for axes, i, title in zip(every, [*shown, -1], titles, strict=True):
-        plane.draw_points(axes, paths[0][i], title, LIMIT, LEARNED[0] if i else "0.3", "." if i else "x", 3.0)
+        colour, marker = (LEARNED[0], "o") if i else ("0.3", "x")
+        planes.draw_points(planes.frame(axes, title, LIMIT), paths[0][i], colour, 2.0 if i else 9.0, marker)
     save_figure(figure, out / "as-published" / "figure-1.png")
     learned = [learn(seed) for seed in range(few)]
-    figure, every = panels(3, width=3.9)
+    figure, every = planes.panels(3)
     tables = {"training points": rows(0), "ScoreDensity": learned[0], "exact scores": paths[0][-1]}
     for axes, (title, x) in zip(every, tables.items(), strict=True):
-        plane.draw_points(axes, x, title, LIMIT, SAMPLE if title == "training points" else LEARNED[0], size=3.0)
+        colour = SAMPLE if title == "training points" else LEARNED[0]
+        planes.draw_points(planes.frame(axes, title, LIMIT), x, colour, size=2.0)
     save_figure(figure, out / "corrected" / "figure-1-learned.png")
     results = row(
         "figure 1, exact scores: energy distance", None, [*map(far, [p[-1] for p in paths], range(seeds))], 0.0
@@ -140,21 +142,21 @@ def spread_of(x: Tensor) -> float:
 
 def true_spread() -> float:
     """Return the same of the density itself, by the trapezoidal rule: next to 0.25, since few points cross over."""
-    axis, x = plane.mesh(6.0, 481)
+    axis, x = planes.mesh(6.0, 481)
     squares = (x - PLACES[nearer(x)]).square().mean(1)
     return float((MODES.log_prob(x).exp() * squares).sum() * (axis[1] - axis[0]) ** 2)
 
 
 def draw_modes(path: Path, states: Tensor, temperature: float) -> None:
     """Write the density with its score as arrows on a grid, and beside it one path with the score where it went."""
-    figure, (left, right) = panels(2, width=5.2)
-    _, fine = plane.mesh(3.0)
-    _, coarse = plane.mesh(2.8, 15)
+    figure, (left, right) = planes.panels(2, width=5.2)
+    _, fine = planes.mesh(3.0)
+    _, coarse = planes.mesh(2.8, 15)
     titles = "Score of two modes", f"{len(states) - 1} Langevin steps, noise variance x {temperature:g}"
     for axes, title in zip((left, right), titles, strict=True):
-        plane.draw_density(axes, MODES.log_prob(fine).numpy(), title, 3.0)
-    plane.draw_arrows(left, MODES.score, coarse, scale=40.0, colour="0.3")
-    plane.draw_arrows(right, MODES.score, states, scale=15.0)
+        planes.draw_density(planes.frame(axes, title, 3.0), MODES.log_prob(fine).numpy(), 3.0)
+    planes.draw_arrows(left, MODES.score, coarse, scale=40.0, colour="0.3")
+    planes.draw_arrows(right, MODES.score, states, scale=15.0, colour="0.5")
     right.plot(*states.T.numpy(), color=LEARNED[0], linewidth=0.6)
-    plane.draw_points(right, states, right.get_title(), 3.0, LEARNED[0], "x", 3.0)
+    planes.draw_points(right, states, LEARNED[0], 9.0, "x")
     save_figure(figure, path)

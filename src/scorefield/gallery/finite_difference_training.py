@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from scorefield.densities import GaussianMixture
 from scorefield.gallery import line
+from scorefield.gallery.networks import descend
 from scorefield.objectives import explicit, implicit
 from scorefield.types import Field
 
@@ -82,7 +83,7 @@ def train(
     optimiser = torch.optim.Adam(net.parameters(), lr=0.03, fused=True)
     if warm_up:
         for _ in range(steps):
-            descend(net, optimiser, warm_up)
+            descend(optimiser, warm_up(net))
     losses, scores, tests = [], [], []
     for step in range(steps + 1):
         if step % EVERY == 0:
@@ -90,17 +91,8 @@ def train(
                 scores.append(net(GRID)[:, 0].numpy())
                 tests.append(float(held_out(net)) if held_out else -step)
         if step < steps:
-            losses.append(descend(net, optimiser, loss))
+            losses.append(descend(optimiser, loss(net)))
     return Trained(losses, np.stack(scores), int(np.argmin(tests)))
-
-
-def descend(net: nn.Module, optimiser: torch.optim.Optimizer, loss: Loss) -> float:
-    """Take one step and return the loss before it."""
-    optimiser.zero_grad()
-    value = loss(net)
-    value.backward()
-    optimiser.step()
-    return float(value.detach())
 
 
 def by_sum(score: np.ndarray) -> np.ndarray:

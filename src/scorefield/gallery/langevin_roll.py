@@ -17,7 +17,7 @@ from scorefield import langevin
 from scorefield.densities import GaussianMixture
 from scorefield.gallery import curves
 from scorefield.gallery.networks import dense, descend, shuffled
-from scorefield.gallery.planes import animate, draw_contours, draw_particles, draw_streams, finish, panels
+from scorefield.gallery.planes import animate_particles, draw_contours, draw_points, draw_streams, frame, panels
 from scorefield.gallery.report import Results, row, save_figure
 from scorefield.metrics import sliced_wasserstein
 from scorefield.objectives import explicit, implicit
@@ -104,7 +104,7 @@ def train(seed: int, way: Way) -> Trained:
     """Train the network 2 - 64 - 64 - 64 - 2 by Adam on 1/2 |score|^2 + div score, exactly."""
     rows, others = (ROLL.sample(n, spawn(seed, name)).float() for n, name in ((ROWS, "rows"), (OTHERS, "others")))
     truth, order = true_score(others), spawn(seed, "order")
-    net = dense(2, 64, 64, 64, 2, activation=nn.LogSigmoid, generator=spawn(seed, "init"))
+    net = dense(2, 64, 64, 64, 2, activations=nn.LogSigmoid(), generator=spawn(seed, "init"))
     optimiser = torch.optim.Adam(net.parameters(), lr=way.rate, fused=True)
     found = Trained(net, [], [], [])
     for epoch in range(way.epochs):
@@ -196,9 +196,8 @@ def chains(out: Path, published: Sequence[Trained], regularised: Sequence[Traine
         results |= row(f"{name}: share at the bottom left", None, shares, truths()[1])
         far = [sliced_wasserstein(x.double(), other, generator=spawn(0, "slices")).value for x in found]
         results |= row(f"{name}: sliced Wasserstein distance to the roll", None, far)
-    titles = [f"step {i}" for i in range(frames + 1)]
-    path = out / "as-published" / "langevin.gif"
-    animate(path, _wide(published[0].net), first[: frames + 1], titles, 5, -EDGE, EDGE)
+    path, name = out / "as-published" / "langevin.gif", "Langevin dynamics"
+    animate_particles(path, {name: _wide(published[0].net)}, {name: first[: frames + 1]}, 1, EDGE, 5)
     draw_samples(out / "as-published" / "samples.png", ROLL.sample(ROWS, spawn(0, "rows")), first[-1])
     draw_fields(out / "corrected" / "fields.png", published[0].net, regularised[0].net)
     shown = {name: found[0] for name, found in ends.items() if name != "another sample"}
@@ -217,8 +216,8 @@ def _wide(net: nn.Sequential) -> Field:
 def draw_samples(path: Path, rows: Tensor, samples: Tensor) -> None:
     """Write training rows and samples beside each other."""
     figure, (left, right) = panels(2)
-    finish(draw_particles(left, rows), -EDGE, EDGE, f"{len(rows):,} training rows")
-    finish(draw_particles(right, samples), -EDGE, EDGE, f"{len(samples):,} Langevin samples")
+    draw_points(frame(left, f"{len(rows):,} training rows", EDGE), rows)
+    draw_points(frame(right, f"{len(samples):,} Langevin samples", EDGE), samples)
     save_figure(figure, path)
 
 
@@ -227,8 +226,8 @@ def draw_fields(path: Path, published: nn.Sequential, regularised: nn.Sequential
     figure, axes = panels(3)
     fields = {"As published": _wide(published), "Regularised": _wide(regularised), "Exact": true_score}
     for one, (name, score) in zip(axes, fields.items(), strict=True):
-        draw_contours(one, lambda x: target().log_prob(x).exp(), -EDGE, EDGE, 5)
-        finish(draw_streams(one, score, -EDGE, EDGE), -EDGE, EDGE, name)
+        draw_contours(one, lambda x: target().log_prob(x).exp(), EDGE, 5)
+        draw_streams(frame(one, name, EDGE), score, EDGE)
     save_figure(figure, path)
 
 
@@ -236,6 +235,6 @@ def draw_ends(path: Path, ends: Mapping[str, Tensor]) -> None:
     """Write the ends of chains of several scores."""
     figure, axes = panels(2, 2)
     for one, (name, x) in zip(axes, ends.items(), strict=True):
-        draw_contours(one, lambda x: target().log_prob(x).exp(), -EDGE, EDGE, 5)
-        finish(draw_particles(one, x.double()), -EDGE, EDGE, name)
+        draw_contours(one, lambda x: target().log_prob(x).exp(), EDGE, 5)
+        draw_points(frame(one, name, EDGE), x)
     save_figure(figure, path)

@@ -1,20 +1,21 @@
-"""What the tutorials in two dimensions train: dense networks, and rows in shuffled batches, epoch by epoch."""
+"""What the tutorials train and how: dense networks, rows in shuffled batches, a step of an optimiser."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Generator, Tensor, nn
 
 
-def dense(*sizes: int, activation: type[nn.Module], generator: Generator) -> nn.Sequential:
-    """Return dense layers with an activation between them, started as PyTorch does: uniform within 1 / sqrt(inputs)."""
+def dense(*sizes: int, activations: nn.Module | Sequence[nn.Module], generator: Generator) -> nn.Sequential:
+    """Return dense layers with activations between them, started as PyTorch does: uniform within 1 / sqrt(inputs)."""
+    between = [activations] * (len(sizes) - 2) if isinstance(activations, nn.Module) else activations
     layers: list[nn.Module] = []
-    for inputs, outputs in itertools.pairwise(sizes):
+    for k, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
         for parameter in layer.parameters():
             nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
-        layers += [activation(), layer] if layers else [layer]
+        layers += [layer, *between[k : k + 1]]
     return nn.Sequential(*layers)
 
 

@@ -75,7 +75,7 @@ def truths(out: Path) -> Results:
     figures.draw_target(out / "as-published" / "target.png", figures.page_density, figures.page_score, "page")
     figures.draw_target(out / "corrected" / "target.png", exact_density, TARGET.score, "exact")
     figures.draw_corners(out / "corrected" / "corners.png")
-    corner, plot = torch.full((1, 2), -5.0, dtype=torch.float64), mesh(-figures.EDGE, figures.EDGE, 30)
+    corner, plot = torch.full((1, 2), -5.0, dtype=torch.float64), mesh(figures.EDGE, 30)[1]
     error = 1 - figures.page_score(plot).norm(dim=1) / TARGET.score(plot).norm(dim=1)
     points, weights = nodes(TARGET)
     integral = float(weights @ (figures.page_density(points) / exact_density(points)))
@@ -125,7 +125,7 @@ def one_level(out: Path, runs: list[Trained], steps: int) -> Results:
 
 def follow(score: Field, steps: int, seed: int) -> list[Tensor]:
     """Return the states of Langevin dynamics from the page's grid, 35 points a side from -5 to 5."""
-    start = mesh(-5.0, 5.0, 35)
+    start = mesh(5.0, 35)[1].flip(1)  # the first coordinate outside, as on the page
     return [start, *langevin.unadjusted(score, start, SIZE, steps, spawn(seed, "langevin"))]
 
 
@@ -171,7 +171,7 @@ def six_levels(
 
 def draw_annealed(out: Path, runs: list[Trained], weighted: list[Trained], steps: int) -> Results:
     """Write the page's annealed chains by its titles and by right ones; return where they end."""
-    start = mesh(-10.0, 10.0, 35)
+    start = mesh(10.0, 35)[1].flip(1)
     results, paths = Results(), {}
     for name, scores in {
         "exact scores": [mended.exact] * 10,

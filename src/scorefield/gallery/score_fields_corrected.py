@@ -93,7 +93,7 @@ class _InLevel(nn.Module):
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
-        self.net = dense(3, 64, 64, 64, 2, activation=nn.SiLU, generator=generator)
+        self.net = dense(3, 64, 64, 64, 2, activations=nn.SiLU(), generator=generator)
 
     def forward(self, z: Tensor, log_ratio: Tensor) -> Tensor:
         """Return the prediction 'v'."""

@@ -9,7 +9,7 @@ from scipy.stats import gaussian_kde
 from torch import Tensor
 
 from scorefield.gallery import curves
-from scorefield.gallery.planes import angle_colours, draw_arrows, draw_contours, draw_particles, finish, mesh, panels
+from scorefield.gallery.planes import angle_colours, draw_arrows, draw_contours, draw_points, frame, mesh, panels
 from scorefield.gallery.report import save_figure
 from scorefield.gallery.score_fields_training import LEVELS, MEANS, STDS, TARGET, Trained
 from scorefield.tensors import normal_like, spawn
@@ -33,27 +33,27 @@ def page_score(x: Tensor) -> Tensor:
 def draw_target(path: Path, density: Field, score: Field, name: str) -> None:
     """Write samples, the score over contours of the density, and the density."""
     figure, (left, middle, right) = panels(3)
-    finish(draw_particles(left, TARGET.sample(1000, spawn(0, "shown")), size=6.0), -EDGE, EDGE, "1,000 samples")
-    draw_contours(middle, density, -EDGE, EDGE, 20)
-    finish(draw_arrows(middle, score, -EDGE, EDGE, 25, 100.0, 0.005), -EDGE, EDGE, f"Score, {name}")
-    side = torch.linspace(-EDGE, EDGE, 100).numpy()
-    values = density(mesh(-EDGE, EDGE, 100)).reshape(100, 100).mT.numpy()
+    draw_points(frame(left, "1,000 samples", EDGE), TARGET.sample(1000, spawn(0, "shown")), size=6.0)
+    draw_contours(middle, density, EDGE, 20)
+    draw_arrows(frame(middle, f"Score, {name}", EDGE), score, mesh(EDGE, 25)[1], 10.0)
+    side, rows = mesh(EDGE, 100)
+    values = density(rows).reshape(100, 100).numpy()
     image = right.contourf(side, side, values, 50, cmap="viridis")
     figure.colorbar(image, ax=right, fraction=0.046, label="density")
-    finish(right, -EDGE, EDGE, f"Density, {name}")
+    frame(right, f"Density, {name}", EDGE)
     save_figure(figure, path)
 
 
 def draw_corners(path: Path) -> None:
     """Write the share of the true score that the page's formula keeps, and both over the grid."""
     figure, (left, middle, right) = panels(3)
-    finish(draw_arrows(left, page_score, -EDGE, EDGE, 15, 50.0, 0.005), -EDGE, EDGE, "Score by the page's formula")
-    finish(draw_arrows(middle, TARGET.score, -EDGE, EDGE, 15, 50.0, 0.005), -EDGE, EDGE, "Exact score")
-    density = page_density(mesh(-EDGE, EDGE, 200))
-    kept = (density / (density + 1e-8)).reshape(200, 200).mT.numpy()
+    draw_arrows(frame(left, "Score by the page's formula", EDGE), page_score, mesh(EDGE, 15)[1], 5.0)
+    draw_arrows(frame(middle, "Exact score", EDGE), TARGET.score, mesh(EDGE, 15)[1], 5.0)
+    density = page_density(mesh(EDGE, 200)[1])
+    kept = (density / (density + 1e-8)).reshape(200, 200).numpy()
     image = right.imshow(kept, origin="lower", extent=(-EDGE, EDGE, -EDGE, EDGE), vmin=0, vmax=1, cmap="viridis")
     figure.colorbar(image, ax=right, fraction=0.046, label="page / exact")
-    finish(right, -EDGE, EDGE, "What the formula keeps of the score")
+    frame(right, "What the formula keeps of the score", EDGE)
     save_figure(figure, path)
 
 
@@ -61,7 +61,7 @@ def draw_learned(path: Path, fields: Mapping[str, Field]) -> None:
     """Write score fields beside each other as the page does, 15 arrows a side."""
     figure, axes = panels(len(fields))
     for one, (name, score) in zip(axes, fields.items(), strict=True):
-        finish(draw_arrows(one, score, -EDGE, EDGE, 15, 50.0, 0.005), -EDGE, EDGE, name)
+        draw_arrows(frame(one, name, EDGE), score, mesh(EDGE, 15)[1], 5.0)
     save_figure(figure, path)
 
 
@@ -88,8 +88,8 @@ def draw_chains(
     colours = angle_colours(states[0])
     for one, x, title, noise in zip(axes, states, titles, noises, strict=False):
         density = _estimate(noise, sampled) if sampled else lambda x, s=noise: TARGET.noised(1.0, s).log_prob(x).exp()
-        draw_contours(one, density, -EDGE, EDGE)
-        finish(draw_particles(one, x, colours), -EDGE, EDGE, title)
+        draw_contours(one, density, EDGE)
+        draw_points(frame(one, title, EDGE), x, colours)
     for one in axes[len(states) :]:
         one.set_visible(False)
     save_figure(figure, path)
@@ -134,9 +134,8 @@ def draw_ends(path: Path, ends: Mapping[str, Tensor], shown: int = 5000) -> None
     """Write the ends of chains over circles of one and two standard deviations of both components."""
     figure, axes = panels(len(ends))
     for one, (name, x) in zip(axes, ends.items(), strict=True):
-        draw_particles(one, x[:shown], size=2.0)
+        draw_points(frame(one, name, EDGE), x[:shown], size=2.0)
         for mean, std in zip(MEANS.tolist(), STDS.tolist(), strict=True):
             for radius in std, 2 * std:
                 one.add_patch(Circle(mean, radius, fill=False, color="black", linewidth=0.8))
-        finish(one, -EDGE, EDGE, name)
     save_figure(figure, path)

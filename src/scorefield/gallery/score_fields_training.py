@@ -49,7 +49,7 @@ def train(seed: int, levels: Sequence[float], epochs: int, *, power: int = 0, ro
     The loss is `loss` with the weight s^power: 0 on the page. With one level the network does not see it.
     """
     clean, noise, order = TARGET.sample(rows, spawn(seed, "rows")).float(), spawn(seed, "noise"), spawn(seed, "order")
-    net = dense(2 + (len(levels) > 1), 128, 128, 128, 2, activation=nn.SiLU, generator=spawn(seed, "init"))
+    net = dense(2 + (len(levels) > 1), 128, 128, 128, 2, activations=nn.SiLU(), generator=spawn(seed, "init"))
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
     s, count, losses = torch.tensor(levels)[:, None], len(levels), []
     for _ in range(epochs):

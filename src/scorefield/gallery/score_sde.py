@@ -27,6 +27,7 @@ from scorefield.gallery.curves import (
     picture,
 )
 from scorefield.gallery.line import F64
+from scorefield.gallery.networks import descend
 from scorefield.gallery.report import Results, row, save_figure
 from scorefield.objectives import explicit
 from scorefield.recovery import total_variation
@@ -99,12 +100,9 @@ def train(seed: int, steps: int, every: int = 8) -> Trained:
     noise, losses, scores = spawn(seed, "noise"), [], [line.values(net, GRID, SMALLEST)]
     for step in range(1, steps + 1):
         value = loss(net, sample, LEVELS.float(), noise)
-        losses.append(float(value.detach()))
         if step % every == 0:
             scores.append(line.values(net, GRID, SMALLEST))
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
+        losses.append(descend(optimiser, value))
     return Trained(net, losses, scores)
 
 

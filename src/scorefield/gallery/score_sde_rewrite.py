@@ -26,6 +26,7 @@ from scorefield.gallery.curves import (
     panels,
     picture,
 )
+from scorefield.gallery.networks import descend
 from scorefield.gallery.report import Results, row, save_figure
 from scorefield.likelihood import log_prob
 from scorefield.model import Denoiser, ScoreModel
@@ -93,12 +94,9 @@ def train(seed: int, steps: int, every: int = 50) -> Trained:
         t = (T_MIN + (1 - T_MIN) * uniform(len(sample), noise)).to(sample)[:, None]
         z = normal_like(sample, noise)
         loss = (t.sqrt() * net(torch.cat([sample + t.sqrt() * z, t], 1)) + z).square().mean()
-        losses.append(float(loss.detach()))
         if step % every == 0:
             scores.append(line.values(net, GRID, 0.0))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        losses.append(descend(optimiser, loss))
     covariance = sample.T.cov().reshape(1, 1).double()
     model = ScoreModel(InTime(net), BROWNIAN, sample.mean(0).double(), covariance, predicts="score")
     return Trained(model, losses, scores)

@@ -23,16 +23,17 @@ from scorefield.fitting import moments
 from scorefield.gallery import swiss_roll_figures as figures
 from scorefield.gallery import swiss_roll_langevin
 from scorefield.gallery import swiss_roll_training as training
+from scorefield.gallery.networks import dense
 from scorefield.gallery.report import Results, row
 from scorefield.gallery.swiss_roll_training import (
     DENSITY,
     EPOCH,
     F64,
     FLOOR,
+    HIDDEN,
     PROCESS,
     Potential,
     TutorialModel,
-    dense,
     network,
     points,
 )
@@ -241,7 +242,7 @@ def quality(name: str, models: Sequence[Denoiser], size: Size) -> Results:
 
 def animate(out: Path, size: Size) -> Results:
     """Write the sampling animation, with the density of a network with one output; return how far that is off."""
-    net, data = Potential(dense(3, 1, [nn.LogSigmoid() for _ in range(3)], spawn(0, "energy"))), points(0)
+    net, data = Potential(dense(3, *HIDDEN, 1, activations=nn.LogSigmoid(), generator=spawn(0, "energy"))), points(0)
     training.train(net, data, size.energy_steps, 0, size.energy_rate)
     path = reverse(TutorialModel(net, data), SAMPLES, 0)
     shown = [SHOWN[0], SHOWN[-1]] if size.frames else SHOWN

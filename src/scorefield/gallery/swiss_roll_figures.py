@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield.gallery import plane
+from scorefield.gallery import planes
 from scorefield.gallery.curves import LEARNED, SAMPLE, draw_curves, panels
 from scorefield.gallery.report import save_figure
 from scorefield.gallery.swiss_roll_training import FLOOR, PROCESS, Potential, log_potential
@@ -17,18 +17,18 @@ LIMIT = 2.0
 
 def draw_forward(out: Path, times: Sequence[float], states: Sequence[Tensor], data: Tensor) -> None:
     """Write points at t = 0 and at later times of the forward SDE."""
-    figure, every = panels(3, 2, width=3.9)
+    figure, every = planes.panels(3, 2)
     for axes, t, x in zip(every, (0.0, *times), (data, *states), strict=True):
-        plane.draw_points(axes, x, f"t = {t:g}", 4.0, size=3.0)
+        planes.draw_points(planes.frame(axes, f"t = {t:g}", 4.0), x, size=2.0)
     save_figure(figure, out / "forward.png")
 
 
 def draw_samples(path: Path, tables: Mapping[str, Tensor]) -> None:
     """Write points beside each other, by their title; samples of a model are of another colour."""
-    figure, every = panels(len(tables), width=4.2)
+    figure, every = planes.panels(len(tables))
     for axes, (title, x) in zip(every, tables.items(), strict=True):
         colour = SAMPLE if title.endswith("points") else LEARNED[0]
-        plane.draw_points(axes, x, f"{title} ({len(x):,})", LIMIT, colour)
+        planes.draw_points(planes.frame(axes, f"{title} ({len(x):,})", LIMIT), x, colour)
     save_figure(figure, path)
 
 
@@ -44,7 +44,7 @@ def draw_training(out: Path, losses: Sequence[Sequence[float]], printed: Mapping
         axes.axhline(FLOOR, color=SAMPLE, linestyle="--", label=f"true score, {FLOOR:.4f}")
         axes.axhline(1, color="0.5", linestyle=":", label="zero network, 1")
         axes.set(xlabel="epoch", ylabel="loss")
-    whole.set(title=f"Mean loss of an epoch, {len(losses)} seeds", ylim=(0.1, 1.1))
+    whole.set(title=f"Mean loss of an epoch, {len(losses)} seed{'s' * (len(losses) > 1)}", ylim=(0.1, 1.1))
     near.set(title="The same, near its end", ylim=(0.16, 0.26))
     whole.legend(fontsize=8, frameon=False)
     save_figure(figure, out / "loss.png")
@@ -57,11 +57,11 @@ def animate_potential(
 
     At 0, where nothing was learned, the field of t = 0.001 is shown.
     """
-    _, rows = plane.mesh(limit)
+    _, rows = planes.mesh(limit)
     asked = [max(t, 0.001) for t in times]
     scores = [lambda x, t=t: net(torch.cat([x, torch.full_like(x[:, :1], t)], 1).float()) for t in asked]
     log_densities = [log_potential(net, rows, t).numpy() for t in asked]
-    plane.animate_walk(path, states, times, scores, log_densities, limit, fps=10)
+    planes.animate_walk(path, states, times, scores, log_densities, limit, fps=10)
 
 
 def draw_formulas(out: Path) -> None:
@@ -80,11 +80,11 @@ def draw_formulas(out: Path) -> None:
 
 def draw_last_step(out: Path, ends: Mapping[str, Tensor]) -> None:
     """Write a part of the spiral without noise as both ends of the sampler leave it, exact scores."""
-    figure, every = panels(len(ends), width=4.6)
+    figure, every = planes.panels(len(ends), width=4.6)
     angle = np.linspace(1.5, 4.5, 2000) * np.pi
     for axes, (title, x) in zip(every, ends.items(), strict=True):
         axes.plot(angle * np.cos(angle) / 10, angle * np.sin(angle) / 10, color="0.7", linewidth=0.8)
-        plane.draw_points(axes, x, f"Spiral without noise: {title}", LIMIT, LEARNED[0])
+        planes.draw_points(planes.frame(axes, f"Spiral without noise: {title}", LIMIT), x, LEARNED[0])
         axes.set(xlim=(0.9, 1.4), ylim=(-0.25, 0.25))
     save_figure(figure, out / "last-step.png")
 
@@ -92,10 +92,10 @@ def draw_last_step(out: Path, ends: Mapping[str, Tensor]) -> None:
 @torch.no_grad()
 def draw_densities(out: Path, log_densities: Mapping[str, Callable[[Tensor], Tensor]], cells: int) -> None:
     """Write log-densities on a square as images, all on the scale of the first."""
-    figure, every = panels(len(log_densities), width=4.2)
-    _, rows = plane.mesh(LIMIT, cells)
+    figure, every = planes.panels(len(log_densities))
+    _, rows = planes.mesh(LIMIT, cells)
     values = {title: f(rows).double().numpy() for title, f in log_densities.items()}
     top = float(np.exp(next(iter(values.values())).max()))
     for axes, (title, found) in zip(every, values.items(), strict=True):
-        plane.draw_density(axes, found, f"Density: {title}", LIMIT, top)
+        planes.draw_density(planes.frame(axes, f"Density: {title}", LIMIT), found, LIMIT, top)
     save_figure(figure, out / "densities.png")

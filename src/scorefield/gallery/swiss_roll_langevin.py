@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from scorefield import langevin
 from scorefield.densities import GaussianMixture
 from scorefield.estimator import ScoreDensity
-from scorefield.gallery import plane
+from scorefield.gallery import planes
 from scorefield.gallery import swiss_roll_figures as figures
 from scorefield.gallery import swiss_roll_training as training
-from scorefield.gallery.curves import panels
+from scorefield.gallery.networks import dense
 from scorefield.gallery.report import Results, row, save_figure
-from scorefield.gallery.swiss_roll_training import F64, Potential, Sine, TutorialModel, dense
+from scorefield.gallery.swiss_roll_training import F64, HIDDEN, Potential, Sine, TutorialModel
 from scorefield.metrics import energy_distance
 from scorefield.objectives import implicit
 from scorefield.samplers import euler_maruyama, walk
@@ -42,7 +42,7 @@ def sample(seed: int) -> Tensor:
 def wrong(seed: int, epochs: int) -> nn.Sequential:
     """Train the network 2-64-64-64-2 of sin(2x), sin(2x), LogSigmoid on the implicit loss in batches of 32."""
     data = sample(seed)
-    net = dense(2, 2, [Sine(), Sine(), nn.LogSigmoid()], spawn(seed, "implicit"))
+    net = dense(2, *HIDDEN, 2, activations=[Sine(), Sine(), nn.LogSigmoid()], generator=spawn(seed, "implicit"))
     batches = training.epochs(data, BATCH, spawn(seed, "implicit batches"))
     found = training.steps(net, batches, lambda net, x: implicit(net, x).mean())
     for _, _ in zip(range(epochs * -(-len(data) // BATCH)), found, strict=False):
@@ -101,17 +101,22 @@ def draw(out: Path, fields: dict[str, Field], paths: dict[str, list[Tensor]], fr
     """Write wrong beside right, every second state, and where all end after 100 steps."""
     pair = {name: fields[name] for name in ("Implicit loss", "Exact score")}
     shown = {name: paths[name][:frames] for name in pair}
-    plane.animate_particles(out / "as-published" / "langevin.gif", pair, shown, 2, LIMIT, 10)
-    figure, every = panels(len(fields), width=4.2)
+    planes.animate_particles(out / "as-published" / "langevin.gif", pair, shown, 2, LIMIT, 10)
+    figure, every = planes.panels(len(fields))
     for axes, (name, score) in zip(every, fields.items(), strict=True):
-        plane.draw_points(axes, paths[name][-1], f"{name}, {STEPS} steps", LIMIT)
-        plane.draw_streams(axes, score, LIMIT)
+        planes.draw_points(planes.frame(axes, f"{name}, {STEPS} steps", LIMIT), paths[name][-1])
+        planes.draw_streams(axes, score, LIMIT)
     save_figure(figure, out / "corrected" / "langevin.png")
+
+
+def evolving(generator: Generator) -> nn.Sequential:
+    """Return the network of the evolution, 3-64-64-64-1 of sin(2x), LogSigmoid, LogSigmoid."""
+    return dense(3, *HIDDEN, 1, activations=[Sine(), nn.LogSigmoid(), nn.LogSigmoid()], generator=generator)
 
 
 def evolve(out: Path, steps: int, rate: float, frames: int | None) -> Results:
     """Write the evolution: a network with one output, sin(2x) first, learned over all t, and its reverse SDE."""
-    net, data = Potential(dense(3, 1, [Sine(), nn.LogSigmoid(), nn.LogSigmoid()], spawn(0, "evolution"))), sample(0)
+    net, data = Potential(evolving(spawn(0, "evolution"))), sample(0)
     training.train(net, data, steps, 0, rate)
     times = torch.linspace(1, 0, 1000, dtype=F64)
     start = normal_like(torch.empty(CHAINS, 2), spawn(0, "evolution start"))

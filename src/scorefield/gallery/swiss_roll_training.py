@@ -1,7 +1,7 @@
 """Tutorial 002's swiss roll: its 1,000 points, its networks and its loop, and how far a density is from the truth."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch import Generator, Tensor, nn
 from scorefield import prediction, toys
 from scorefield.densities import GaussianMixture, posterior_of_rows
 from scorefield.fitting import moments
-from scorefield.gallery.plane import mesh
+from scorefield.gallery.networks import dense, descend, shuffled
+from scorefield.gallery.planes import mesh
 from scorefield.metrics import Estimate, mean_log_likelihood
 from scorefield.model import Denoiser, ExactDenoiser
 from scorefield.process import VP
@@ -24,7 +25,7 @@ PROCESS = VP(0.1, 20.0)
 DENSITY: GaussianMixture = toys.TOYS["swissroll"].density  # type: ignore[assignment]
 """The law of the points, exact: the noise along the spiral by quadrature."""
 
-POINTS, BATCH, RATE, HIDDEN = 1_000, 256, 3e-4, 64
+POINTS, BATCH, RATE, HIDDEN = 1_000, 256, 3e-4, (64, 64, 64)
 EPOCH = -(-POINTS // BATCH)
 """Steps in an epoch."""
 
@@ -93,21 +94,9 @@ def fresh(n: int, seed: int) -> Tensor:
     return torch.from_numpy(toys.load("swissroll", n, 1000 + seed).to_numpy(copy=True))
 
 
-def dense(inputs: int, outputs: int, activations: Sequence[nn.Module], generator: Generator) -> nn.Sequential:
-    """Return layers of 64 units, each with its activation; all parameters uniform in +-1/sqrt(inputs of the layer)."""
-    sizes = [inputs, *[HIDDEN] * len(activations), outputs]
-    layers: list[nn.Module] = []
-    for k, (i, o) in enumerate(itertools.pairwise(sizes)):
-        layer = nn.utils.skip_init(nn.Linear, i, o)
-        for parameter in layer.parameters():
-            nn.init.uniform_(parameter, -(i**-0.5), i**-0.5, generator=generator)
-        layers += [layer, *activations[k : k + 1]]
-    return nn.Sequential(*layers)
-
-
 def network(generator: Generator) -> nn.Sequential:
     """Return the tutorial's network, 3-64-64-64-2 with LogSigmoid: 8,706 weights."""
-    return dense(3, 2, [nn.LogSigmoid() for _ in range(3)], generator)
+    return dense(3, *HIDDEN, 2, activations=nn.LogSigmoid(), generator=generator)
 
 
 def loss(net: Net, x: Tensor, generator: Generator | None = None) -> Tensor:
@@ -125,7 +114,7 @@ def loss(net: Net, x: Tensor, generator: Generator | None = None) -> Tensor:
 def epochs(data: Tensor, batch: int, generator: Generator) -> Iterator[Tensor]:
     """Yield shuffled batches of all rows, epoch after epoch, for ever."""
     while True:
-        yield from data[torch.randperm(len(data), generator=generator)].split(batch)
+        yield from (data[rows] for rows in shuffled(len(data), batch, generator))
 
 
 def steps(
@@ -142,11 +131,7 @@ def steps(
     """
     optimizer = torch.optim.Adam(net.parameters(), lr=rate, fused=fused)
     for x in batches:
-        optimizer.zero_grad()
-        value = loss(net, x)
-        value.backward()
-        optimizer.step()
-        yield float(value.detach())
+        yield descend(optimizer, loss(net, x))
 
 
 def train(net: nn.Module, data: Tensor, count: int, seed: int, rate: float = RATE) -> list[float]:
