@@ -20,8 +20,8 @@ from scorefield import __version__
 class Common:
     """Options of every command."""
 
-    threads: int = 1
-    """threads to compute with; one is fastest for small networks"""
+    threads: int | None = None
+    """threads to compute with (one, which is fastest for small networks; all cores for images)"""
     device: str = "cpu"
     """device to compute on, such as cpu, cuda or mps"""
     quiet: bool = False
@@ -33,7 +33,7 @@ class Fit(Common):
     """Learn the score of a data set and keep it in a RUN folder; the same command again continues or does nothing."""
 
     data: Positional[str]
-    """a .csv .tsv .parquet .npy or .npz file, or a built-in name (list them with: scorefield data)"""
+    """a .csv .tsv .parquet .npy or .npz file, a folder of images, or a built-in name (list them: scorefield data)"""
     out: Annotated[Path, arg(aliases=["-o"])]
     """the RUN folder to make"""
     budget: str | None = None
@@ -63,6 +63,16 @@ class Fit(Common):
     """limits of columns, such as share=0:1,age=18: (one side may be free); samples never leave them"""
     rows: int | None = None
     """rows to draw of a built-in data set (50,000, or all of one that is not drawn)"""
+    labels: str | None = None
+    """of images: a file of their labels (names of sub-folders, the IDX label file, y of an .npz are found without)"""
+    layout: str | None = None
+    """of an array of images: HW, HWC or CHW, where its shape does not tell"""
+    resize: str | None = None
+    """scale images to HEIGHTxWIDTH, such as 28x28, cutting off what is beyond"""
+    crop: str | None = None
+    """cut the centre of images, HEIGHTxWIDTH"""
+    skip_bad: bool = False
+    """leave out pictures that cannot be read, and count them"""
     force: bool = False
     """replace a RUN that was made with other options or other data"""
 
@@ -84,6 +94,10 @@ class Sample(Common):
     """steps of the sampler (what frontier recommends, else 32)"""
     tol: float | None = None
     """error to reach, in standard deviations of the data, in place of --sampler and --steps: the cheapest is chosen"""
+    label: Annotated[str | None, arg(name="class")] = None
+    """of images with labels: draw this class only (all, as often as in the data)"""
+    guidance: float = 1.0
+    """of images with labels: 1 is the class as learned, 1.5 more typical and less varied"""
     seed: int = 0
     """seed of the draw"""
     force: bool = False

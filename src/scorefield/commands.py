@@ -5,18 +5,19 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
+from rich.progress import track
 
 from scorefield import (
     cli,
     compare,
+    console,
     data,
     density_table,
     evaluation,
@@ -28,7 +29,7 @@ from scorefield import (
     runs,
     toys,
 )
-from scorefield.checkpoint import CheckpointError, write_atomic
+from scorefield.checkpoint import write_atomic
 from scorefield.columns import suggestions
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
@@ -60,27 +61,14 @@ def _start(options: cli.Common) -> None:
 
 def fit(options: cli.Fit) -> None:
     """Learn the score of a data set and keep it in a RUN folder."""
-    say = _speaker(options)
+    say = console.speaker(options)
     request = requests.request_of(options)
     parts, digest, notes = requests.parts_of(request)
     for note in notes:
         say(f"note      {note}")
-    run = _existing(options, request, digest) or _new_run(options, request, digest, parts, say)
+    run = console.existing(options, request, digest) or _new_run(options, request, digest, parts, say)
     problem = requests.problem_of(run.config, run.transform, request, parts, options.device)
-    resumed = lambda step, notes: say(f"resume    from step {step:,} of {run.config.steps:,}", *notes)
-    learner = fitting.Learner(run.config, problem)
-    say(f"base      {learner.base.name}: {learner.base_reason}")
-    _follow(runs.train(run, learner, resumed), run.config.steps, options.quiet)
-    kept = [report for report in runs.read_metrics(run.folder) if report.kept]
-    outcome = (
-        f"the weights of step {kept[-1].step:,} are kept, validation loss {kept[-1].validation:.4f} of one Gaussian's"
-        if kept
-        else f"no step was better than the base, so the model is the base: {learner.base.name}"
-    )
-    if learner.trainer.step < run.config.steps:
-        step = learner.trainer.step
-        say(f"stopped   at step {step:,}: held-out rows had got worse for long, more steps would memorise")
-    say(f"done      {outcome}; the run is in {run.folder}")
+    console.train(options, run, problem)
 
 
 def sample(options: cli.Sample) -> None:
@@ -92,7 +80,7 @@ def sample(options: cli.Sample) -> None:
     sampler, steps, note = _sampler_for(options, estimator)
     blocks = estimator.sample_blocks(options.n, sampler, steps, options.seed)
     data.write_blocks(options.out, blocks, options.force)
-    say = _speaker(options)
+    say = console.speaker(options)
     say(*([f"note: {note}"] if note else []))
     say(f"wrote {options.n:,} rows to {options.out}")
 
@@ -141,7 +129,7 @@ def measure(options: cli.Frontier) -> None:
         print(json.dumps({"run": str(options.run), **json.loads(path.read_text())}))
     else:
         print(*frontier.lines(points, options.tol, recommended), sep="\n")
-    _speaker(options)(f"wrote {path} and drew {folder / 'frontier.png'}")
+    console.speaker(options)(f"wrote {path} and drew {folder / 'frontier.png'}")
 
 
 def score(options: cli.Score) -> None:
@@ -201,12 +189,12 @@ def plot(options: cli.Plot) -> None:
         steps, training, validation, _ = map(np.array, zip(*map(dataclasses.astuple, reports), strict=True))
         plots.loss_curves(figure.subplots(), steps, training, validation)
         plots.save(figure, folder / "loss.png")
-    _speaker(options)(*(f"note: {note}" for note in notes), f"drew {folder}")
+    console.speaker(options)(*(f"note: {note}" for note in notes), f"drew {folder}")
 
 
 def compare_objectives(options: cli.CompareObjectives) -> None:
     """Train one network by each objective for the same time, and compare their errors at every noise level."""
-    say, budget = _speaker(options), requests.seconds(options.budget)
+    say, budget = console.speaker(options), requests.seconds(options.budget)
     outputs = [options.out / f"comparison{extension}" for extension in (".csv", ".png")]
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"expected a folder as --out; {options.out} is a file; name another")
@@ -257,7 +245,7 @@ def density(options: cli.Density) -> None:
     plots.save(found.figure(rows), folder / "density.png")
     print(*found.lines(), sep="\n")
     told = f"wrote {len(found.frame):,} rows to {options.out} and drew {folder / 'density.png'}"
-    _speaker(options)(*(f"note: {note}" for note in notes), told)
+    console.speaker(options)(*(f"note: {note}" for note in notes), told)
 
 
 def builtin(options: cli.Data) -> None:
@@ -271,7 +259,7 @@ def builtin(options: cli.Data) -> None:
     data.check_output(options.out, options.force)
     frame = toys.load(options.name, options.n, options.seed)
     data.write_blocks(options.out, [frame], options.force)
-    _speaker(options)(f"wrote {len(frame):,} rows to {options.out}")
+    console.speaker(options)(f"wrote {len(frame):,} rows to {options.out}")
 
 
 def show(options: cli.Gallery) -> None:
@@ -294,7 +282,7 @@ def show(options: cli.Gallery) -> None:
         raise ValueError(f"{out} is not empty; name another --out, or write into it with --force")
     longer = {"full": True} if options.full else {}
     write_results(gallery.ENTRIES[options.name].run(out, seeds=options.seeds, **longer), out / "results.json")
-    _speaker(options)(f"wrote figures, animations and results.json to {out}")
+    console.speaker(options)(f"wrote figures, animations and results.json to {out}")
 
 
 def run(options: cli.Common) -> None:
@@ -316,35 +304,6 @@ def run(options: cli.Common) -> None:
     commands[type(options)](options)
 
 
-def _speaker(options: cli.Common) -> Callable[..., None]:
-    """Return the function that prints lines of information, or that prints nothing when --quiet is set."""
-
-    def say(*lines: str) -> None:
-        if lines and not options.quiet:
-            print(*lines, sep="\n", file=sys.stderr, flush=True)
-
-    return say
-
-
-def _existing(options: cli.Fit, request: dict, digest: str) -> runs.Run | None:
-    """Return the run to go on with, None where a new one is to be made (removing another one with --force)."""
-    if not (options.out / "config.toml").is_file():
-        return None
-    try:
-        run = runs.read(options.out)
-        changed = [key for key in request.keys() | run.request.keys() if request.get(key) != run.request.get(key)]
-        if not changed and run.data["digest"] == digest:
-            return run
-        what = f"with other options ({', '.join(sorted(changed))})" if changed else "from other data"
-        error = ValueError(f"{options.out} holds a run made {what}; name another --out, or replace it with --force")
-    except CheckpointError as damaged:
-        error = damaged
-    if not options.force:
-        raise error
-    runs.remove(options.out)
-    return None
-
-
 def _new_run(
     options: cli.Fit, request: dict, digest: str, parts: list[pd.DataFrame], say: Callable[..., None]
 ) -> runs.Run:
@@ -359,7 +318,7 @@ def _new_run(
     problem = requests.problem_of(choices, transform, request, parts, options.device)
     span, range_reason = span_for(options.process, fitting.largest_distance(problem.train))
     config = Config(
-        steps=1 if options.steps is None else options.steps,
+        steps=options.steps or 1,
         seed=options.seed,
         process=options.process,
         span=span,
@@ -376,11 +335,8 @@ def _new_run(
         say("note      fewer than 1,000 rows: none are kept for a test; give evaluate others with --against")
     for name in transform.constant:
         say(f"note      {name} is constant: it is reproduced in samples and left out of the log-density")
-    reason = "as asked"
-    if options.steps is None:
-        budget = str(request["budget"])
-        steps = fitting.steps_within(config, problem, requests.seconds(budget))
-        config, reason = dataclasses.replace(config, steps=steps), f"what fits into {budget} here"
+    steps, reason = console.steps_for(options, request, config, problem)
+    config = dataclasses.replace(config, steps=steps)
     for column in transform.columns:
         if text := column.describe():
             say(f"column    {column.name}: {text}")
@@ -397,30 +353,11 @@ def _new_run(
     return runs.create(options.out, request, {"digest": digest, **rows}, config, transform, test)
 
 
-def _follow(reports: Iterator[fitting.Report | None], steps: int, quiet: bool) -> None:
-    """Run the training to its end with a progress bar, or with plain lines where standard error is no terminal."""
-    text = lambda report: f"loss {report.train:.4f}  validation {report.validation:.4f}  (trivial model 1)"
-    if quiet or not sys.stderr.isatty():
-        due = 0
-        for report in reports:
-            if report is not None and not quiet and report.step >= due:
-                print(f"step      {report.step:,} of {steps:,}  {text(report)}", file=sys.stderr, flush=True)
-                due = report.step + steps // 10
-        return
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}/{task.total:,}")
-    with Progress(*columns, TimeRemainingColumn(), transient=True) as progress:
-        task = progress.add_task("training", total=steps)
-        for report in reports:
-            progress.advance(task)
-            if report is not None:
-                progress.update(task, completed=report.step, description=text(report))
-
-
 def _open(folder: Path, options: cli.Common) -> ScoreDensity:
     """Return the estimator of a RUN on the device asked for, and print its notes."""
     estimator = load(folder)
     estimator.model_.to(options.device)
-    _speaker(options)(*(f"note: {note}" for note in estimator.notes_))
+    console.speaker(options)(*(f"note: {note}" for note in estimator.notes_))
     return estimator
 
 
@@ -430,7 +367,7 @@ def _at_points(options: cli.AtPoints, answer: Callable[[ScoreDensity, pd.DataFra
     estimator = _open(options.run, options)
     points = data.point_blocks(options.points, estimator.transform_.names, BLOCK)
     rows = data.write_blocks(options.out, (answer(estimator, block) for block in points), options.force)
-    _speaker(options)(f"wrote {rows:,} rows to {options.out}")
+    console.speaker(options)(f"wrote {rows:,} rows to {options.out}")
 
 
 def _held_out(run: runs.Run, against: Path | None, notes: list[str]) -> pd.DataFrame:

@@ -6,15 +6,18 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from scorefield import objectives, times
 from scorefield.densities import GaussianMixture
 from scorefield.model import Denoiser, ScoreModel
-from scorefield.nets import NETS, Ensemble
+from scorefield.nets import NETS, Ensemble, UNet
 from scorefield.prediction import PREDICTIONS
 from scorefield.process import PROCESSES, Process, make
 from scorefield.tensors import spawn
+
+UNET = "unet"
+"""The network of images."""
 
 LINEAR = "linear"
 """The process of a run whose user gave a LinearSDE."""
@@ -25,6 +28,7 @@ class Config:
     """Everything that decides a run beside its data and the number of threads.
 
     span: the range of the process (see `process.make`). level: the one noise ratio that is trained, 0 for all.
+    shape: (channels, height, width) of images, for the network 'unet'; classes: how many labels they have.
     The process "linear" is a LinearSDE, whose table lies beside
     the weights.
     Raises ValueError for a name that does not exist or a number outside its range.
@@ -46,6 +50,8 @@ class Config:
     members: int = 1
     noise_median: float = 0.2
     noise_spread: float = 1.6
+    shape: tuple[int, ...] = ()
+    classes: int = 0
 
     def __post_init__(self) -> None:
         if self.process != LINEAR:
@@ -53,14 +59,16 @@ class Config:
             process = make(self.process, self.span)
         _require_one_of("predicts", self.predicts, PREDICTIONS)
         _require_one_of("objective", self.objective, objectives.OBJECTIVES)
-        _require_one_of("network", self.network, NETS)
+        _require_one_of("network", self.network, [UNET] if self.shape else NETS)
         if objectives.OBJECTIVES[self.objective].energy and self.network != "energy":
             raise ValueError(f"the objective {self.objective!r} takes differences of an energy: add --network energy")
+        if self.shape and self.predicts != "v":
+            raise ValueError(f"the network of images predicts 'v'; got {self.predicts!r}; leave out --predicts")
         if self.level and objectives.OBJECTIVES[self.objective].law:
             raise ValueError(f"the objective {self.objective!r} is a law of all levels; leave out --level")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            whole, least = field.type is int, 0 if field.name == "seed" else 1
+            whole, least = field.type is int, 0 if field.name in ("seed", "classes") else 1
             if whole and not (isinstance(value, int) and least <= value < 2**63):
                 raise ValueError(f"{field.name} must be a whole number from {least}; got {value!r}")
             zero = field.name == "level" and value == 0
@@ -76,7 +84,7 @@ class Config:
         names = {field.name for field in dataclasses.fields(cls)}
         if set(values) != names:
             raise ValueError(f"expected the settings {sorted(names)}; got {sorted(values)}")
-        return cls(**{**values, "span": tuple(values["span"])})  # type: ignore
+        return cls(**{**values, "span": tuple(values["span"]), "shape": tuple(values["shape"])})  # type: ignore
 
     def generator(self, purpose: str) -> Generator:
         """Return the generator of one purpose ('init', 'rows', 'noise', ...) of this run's seed."""
@@ -92,10 +100,15 @@ class Config:
         if process is None and self.process == LINEAR:
             raise ValueError("the process 'linear' is made from functions, in Python: ScoreDensity(LinearSDE(f, g))")
         process = process or make(self.process, self.span)
-        generator = self.generator("init")
-        make_net = lambda: NETS[self.network](len(mean), self.width, self.depth, self.features, generator=generator)
-        nets = [make_net() for _ in range(self.members)]
-        return ScoreModel(Ensemble(nets), process, mean, covariance, self.predicts, base=base)
+        nets = Ensemble(self._networks(len(mean), self.generator("init")))
+        return ScoreModel(nets, process, mean, covariance, self.predicts, base=base)
+
+    def _networks(self, dim: int, generator: Generator) -> list[nn.Module]:
+        if self.shape:
+            make_net = lambda: UNet(self.shape, self.width, self.depth, self.classes, generator=generator)
+        else:
+            make_net = lambda: NETS[self.network](dim, self.width, self.depth, self.features, generator=generator)
+        return [make_net() for _ in range(self.members)]
 
     def law(self, process: Process) -> times.Law:
         """Return the law of the training times: one level, the objective's own, or log-normal ratios.
@@ -113,10 +126,12 @@ class Config:
     def loss(self, model: Denoiser, truth: GaussianMixture | None = None) -> Callable[[Tensor, Generator], Tensor]:
         """Return what training follows: (x, generator) -> the objective of each row of x, at times drawn from the law.
 
-        The batch itself serves as references, for less variance. truth: see `objectives.Task`.
+        The batch itself serves as references, for less variance, but not where rows have classes, since other rows
+        may be of other classes. truth: see `objectives.Task`.
         """
         law, row = self.law(model.process), objectives.OBJECTIVES[self.objective]
-        return lambda x, generator: row.loss(model, x, law(len(x), generator), objectives.Task(x, truth), generator)
+        task = lambda x: objectives.Task(None if self.classes else x, truth)
+        return lambda x, generator: row.loss(model, x, law(len(x), generator), task(x), generator)
 
     def validation_loss(self, model: Denoiser) -> Callable[[Tensor, Generator], Tensor]:
         """Return what decides: the denoising loss on single draws of noise, whatever the objective."""

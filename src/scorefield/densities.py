@@ -217,3 +217,29 @@ class GaussianMixture:
             raise ValueError(f"expected points of shape (n, {self.dim}); got {tuple(x.shape)}")
         if not bool((self._eigen[0] > 0).all()):
             raise ValueError("a singular covariance has no density; add noise first: density.noised(1.0, s)")
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """N(mean, diag(variance)), for more dimensions than a covariance matrix has room for: mean and variance (d,)."""
+
+    mean: Tensor
+    variance: Tensor
+
+    @property
+    def covariance(self) -> Tensor:
+        """Cov X, shape (d, d)."""
+        return self.variance.diag()
+
+    def noised(self, a: float | Tensor, s: float | Tensor) -> "DiagonalGaussian":
+        """Return the density of a X + s Z with standard normal Z."""
+        return DiagonalGaussian(a * self.mean, a**2 * self.variance + s**2)
+
+    def log_prob(self, x: Samples) -> PerSample:
+        """Return log p(x) in nats, for x (n, d)."""
+        variance = self.variance.to(x)
+        return -((x - self.mean.to(x)).square() / variance + (2 * math.pi * variance).log()).sum(1) / 2
+
+    def sample(self, n: int, generator: Generator | None = None) -> Samples:
+        """Draw n independent samples, shape (n, d), in the type of the mean."""
+        return self.mean + self.variance.sqrt() * normal((n, len(self.mean)), self.mean, generator)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -16,8 +16,9 @@ from scorefield.densities import GaussianMixture
 from scorefield.divergence import value_and_divergence
 from scorefield.likelihood import EXACT_UP_TO, PROBES
 from scorefield.model import Denoiser, ScoreModel
+from scorefield.pixels import PixelTransform
 from scorefield.process import RATIO_MIN, Process
-from scorefield.tensors import dot, signs_like, spawn
+from scorefield.tensors import dot, signs_like, spawn, uniform
 from scorefield.training import Trainer, batches, trivial_model
 from scorefield.transforms import TableTransform
 from scorefield.types import Rows, Samples
@@ -42,6 +43,15 @@ PATIENCE = 10
 
 CERTAIN = 3.0
 
+VALIDATION_IMAGES, MOMENT_IMAGES = 1024, 10_000
+"""Images are validated on at most so many; their moments and histogram come from at most so many."""
+
+FORGOTTEN = 0.1
+"""The share of labels that training leaves out (Ho and Salimans, 2022)."""
+
+IMAGE_RATIO = 0.05
+"""The noise ratio at which the score of images is read."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -63,6 +73,8 @@ class Problem:
 
     white: the W that whitened the rows; process: that of the run where its name does not tell; truth: the density of
     the rows where it is known and the objective is 'explicit'.
+    pixels: of images, whose rows are then as they came, since a byte takes less memory than a float; labels: the
+    classes of the images to train and to validate on.
     """
 
     train: Tensor
@@ -71,6 +83,8 @@ class Problem:
     process: Process | None = None
     truth: GaussianMixture | None = None
     device: str = "cpu"
+    pixels: PixelTransform | None = None
+    labels: tuple[Tensor, Tensor] | None = None
 
 
 def members_for(rows: int) -> int:
@@ -83,23 +97,17 @@ class Learner:
 
     Its base is the density in closed form that the rows choose. One network trains on `train` and is validated on
     `validation`. Several share both: each is validated on its own part of all rows and trained, on the base of the
-    others, with the others; the model is their mean on the base of all rows.
+    others, with the others; the model is their mean on the base of all rows. Images have no base but what each pixel
+    says alone, which is part of their network.
     """
 
     def __init__(self, config: Config, problem: Problem) -> None:
         self.config, k = config, config.members
-        train, validation, device = problem.train, problem.validation, problem.device
-        pool = torch.cat([train, validation]).float() if k > 1 else train.float()
-        self.base = base.choose(pool, config.seed, problem.white)
-        if k > 1:
-            parts = [pool[i::k] for i in range(k)]
-            others = [torch.cat(parts[:i] + parts[i + 1 :]) for i in range(k)]
+        self.units, self.labels, self.held_out_label = lambda rows: rows, None, None
+        if problem.pixels is None:
+            self._learn_table(problem)
         else:
-            parts, others = [(validation if len(validation) else train).float()[:VALIDATION_ROWS]], [pool]
-        self.bases = [self.base.fit(rows) for rows in others]
-        self.held_out, self.data = [rows.to(device) for rows in parts], [rows.to(device) for rows in others]
-        self.model = config.model(*moments(pool), self.base.fit(pool), problem.process).to(device)
-        self.truths = [truth_for(config, problem.truth, rows.float()) for rows in others]
+            self._learn_images(problem, problem.pixels)
         self.trainer = Trainer(self.model, config.steps, config.learning_rate)
         self.rows, self.noise = config.generator("rows"), config.generator("noise")
         self.sum, self.count, self.worse = 0.0, 0, 0
@@ -107,14 +115,40 @@ class Learner:
         self.start = self._validate(self._views(self.model))
         self.best, self.lowest = _copy(self.model), self.start
 
-    @property
-    def base_reason(self) -> str:
-        """Why this base, in words."""
-        tried, gauss = len(self.base.scores) - 1, self.base.scores[base.GAUSSIAN]
-        if not self.base.parts:
-            return f"of {tried} mixtures and kernel densities none was better, or all have the wrong shape"
-        gain = self.base.score - gauss
-        return f"from {tried} mixtures and kernel densities, on held-out rows {gain:.3f} nats above one Gaussian"
+    def _learn_images(self, problem: Problem, pixels: PixelTransform) -> None:
+        """Prepare images, which stay as they came until they are needed, and their classes."""
+        train, device, seed = problem.train, problem.device, self.config.seed
+        self.units, self.base_reason = pixels.forward, "it is what a pixel says without its neighbours"
+        self.base_name, self.bases, self.truths = "the histogram of single pixels", [None], [None]
+        validation = problem.validation if len(problem.validation) else train
+        self.held_out = [pixels.forward(validation[:VALIDATION_IMAGES]).to(device)]
+        self.data = [train.to(device)]
+        some = train[torch.randperm(len(train), generator=spawn(seed, "moments"))[:MOMENT_IMAGES]]
+        z = pixels.forward(some)
+        self.model = self.config.model(z.mean(0), z.var(0, correction=0)).to(device)
+        for net in self.model.net.members:
+            net.pixels.learn(pixels.levels, pixels.histogram(some), pixels.width)
+        if problem.labels is not None:
+            self.labels = problem.labels[0].to(device)
+            told = problem.labels[1] if len(problem.validation) else problem.labels[0]
+            self.held_out_label = told[:VALIDATION_IMAGES].to(device)
+
+    def _learn_table(self, problem: Problem) -> None:
+        """Choose the base, deal the rows to the members, and put the model on it."""
+        config, k = self.config, self.config.members
+        train, validation, device = problem.train, problem.validation, problem.device
+        pool = torch.cat([train, validation]).float() if k > 1 else train.float()
+        chosen = base.choose(pool, config.seed, problem.white)
+        self.base_name, self.base_reason = chosen.name, _why(chosen)
+        if k > 1:
+            parts = [pool[i::k] for i in range(k)]
+            others = [torch.cat(parts[:i] + parts[i + 1 :]) for i in range(k)]
+        else:
+            parts, others = [(validation if len(validation) else train).float()[:VALIDATION_ROWS]], [pool]
+        self.bases = [chosen.fit(rows) for rows in others]
+        self.held_out, self.data = [rows.to(device) for rows in parts], [rows.to(device) for rows in others]
+        self.model = config.model(*moments(pool), chosen.fit(pool), problem.process).to(device)
+        self.truths = [truth_for(config, problem.truth, rows.float()) for rows in others]
 
     @property
     def done(self) -> bool:
@@ -147,26 +181,37 @@ class Learner:
         """The noise ratio at which the result's score is read: its level, or what `score_ratio` finds."""
         if self.config.level:
             return self.config.level
+        if self.config.shape:
+            return IMAGE_RATIO
         rows = [part[: 1000 // len(self.held_out)] for part in self.held_out]
         return score_ratio(self._views(self.result), rows, self.config.seed)
 
     def run(self) -> Iterator[Report | None]:
         """Train to the end; after each step yield a report, or None between reports."""
-        views = self._views(self.model)
-        losses = [self.config.loss(view, truth) for view, truth in zip(views, self.truths, strict=True)]
-        rows = [batches(data, self.config.batch_size, self.rows) for data in self.data]
+        losses = [self._loss(*part) for part in zip(self._views(self.model), self.truths, self.data, strict=True)]
         every = max(REPORT_STEPS, self.config.steps // REPORTS)
-
-        def loss() -> Tensor:
-            means = [part(next(batch), self.noise).mean() for part, batch in zip(losses, rows, strict=True)]
-            return torch.stack(means).mean()
-
-        steps = self.trainer.run(loss)
+        steps = self.trainer.run(lambda: torch.stack([loss() for loss in losses]).mean())
         while not self.done:
             progress = next(steps)
             self.sum, self.count = self.sum + progress.loss, self.count + 1
             due = progress.step % every == 0 or progress.step == self.config.steps
             yield self._report() if due else None
+
+    def _loss(self, view: ScoreModel, truth: GaussianMixture | None, data: Tensor) -> Callable[[], Tensor]:
+        """Return what draws a batch and gives its mean loss; images forget the class of some, to learn both ways."""
+        drawn = batches(torch.arange(len(data), device=data.device), self.config.batch_size, self.rows)
+        loss = self.config.loss(view, truth)
+        if self.labels is None:
+            return lambda: loss(self.units(data[next(drawn)]), self.noise).mean()
+        labels = self.labels
+
+        def told() -> Tensor:
+            index = next(drawn)
+            forget = uniform(len(index), self.noise).to(data.device) < FORGOTTEN
+            given = view.given(labels[index].masked_fill(forget, self.config.classes))
+            return self.config.loss(given)(self.units(data[index]), self.noise).mean()
+
+        return told
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that changes while `run` goes on, as tensors by name."""
@@ -205,14 +250,25 @@ class Learner:
         return Report(self.trainer.step, train, float(losses.mean()) / self.trivial, kept)
 
     @torch.no_grad()
-    def _validate(self, views: Sequence[Denoiser]) -> Tensor:
+    def _validate(self, views: Sequence[ScoreModel]) -> Tensor:
         """Return the loss of each held-out row on frozen noise, the mean of its repetitions, float64."""
         repeats = max(1, REPEATED_ROWS // sum(map(len, self.held_out)))
         generator, losses = self.config.generator("validation"), []
         for view, rows in zip(views, self.held_out, strict=True):
+            if self.held_out_label is not None:
+                view = view.given(self.held_out_label.repeat(repeats))
             found = self.config.validation_loss(view)(rows.repeat(repeats, 1), generator).double()
             losses.append(found.reshape(repeats, len(rows)).mean(0))
         return torch.cat(losses)
+
+
+def _why(chosen: base.Base) -> str:
+    """Return why this base, in words."""
+    tried = len(chosen.scores) - 1
+    if not chosen.parts:
+        return f"of {tried} mixtures and kernel densities none was better, or all have the wrong shape"
+    gain = chosen.score - chosen.scores[base.GAUSSIAN]
+    return f"from {tried} mixtures and kernel densities, on held-out rows {gain:.3f} nats above one Gaussian"
 
 
 def _above(losses: Tensor, others: Tensor) -> float:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from scorefield import prediction
-from scorefield.densities import GaussianMixture
+from scorefield.densities import DiagonalGaussian, GaussianMixture
 from scorefield.divergence import value_and_divergence
+from scorefield.nets import Labelled
 from scorefield.process import Process
 from scorefield.tensors import dot, match
 from scorefield.types import Field, PerSample, Samples, Times
@@ -17,7 +18,7 @@ class Denoiser(nn.Module, abc.ABC):
     """Answers `decompose(x, t)`: the two parts of a noisy sample x = a clean + s noise, in expectation.
 
     The score is -noise / s; the probability flow is dx/dt = a' clean + s' noise. `mean` (d,) and `covariance` (d, d)
-    are the moments of the data, from which the prior at t_max follows.
+    are the moments of the data, from which the prior at t_max follows; a covariance (d,) is a diagonal one.
     """
 
     process: Process
@@ -33,7 +34,8 @@ class Denoiser(nn.Module, abc.ABC):
     @property
     def spread(self) -> float:
         """The root of the data's mean variance over columns."""
-        return float(self.covariance.diagonal().mean().sqrt())
+        variances = self.covariance if self.covariance.ndim == 1 else self.covariance.diagonal()
+        return float(variances.mean().sqrt())
 
     @abc.abstractmethod
     def decompose(self, x: Samples, t: Times) -> tuple[Samples, Samples]:
@@ -71,10 +73,12 @@ class Denoiser(nn.Module, abc.ABC):
         """
         return value_and_divergence(lambda y: self.decompose(y, t)[1], x, probes, sketch=sketch)
 
-    def prior(self) -> GaussianMixture:
+    def prior(self) -> GaussianMixture | DiagonalGaussian:
         """Return N(a m, a^2 C + s^2 I) at t_max: where the noised data are, with m and C the data's moments."""
         t = torch.tensor(self.process.t_max, dtype=torch.float64)
         a, s = self.process.mean_coef(t).to(self.mean), self.process.std(t).to(self.mean)
+        if self.covariance.ndim == 1:
+            return DiagonalGaussian(self.mean, self.covariance).noised(a, s)
         return GaussianMixture.gaussian(self.mean, self.covariance).noised(a, s)
 
 
@@ -103,6 +107,11 @@ class ScoreModel(Denoiser):
         super().__init__(process, mean, covariance)
         self.net, self.predicts, self.data_std, self.base = net, predicts, data_std, base
         self._single = None if base is None else base.like(torch.empty(0))  # made once, for float32
+
+    def given(self, label: Tensor, guidance: float = 1.0) -> "ScoreModel":
+        """Return this model for rows of given classes, label (n,) or (); see `nets.Labelled`."""
+        net = Labelled(self.net, label, guidance)
+        return ScoreModel(net, self.process, self.mean, self.covariance, self.predicts, self.data_std, self.base)
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return prediction.coefficients(self.predicts, self.process, t, self.data_std)

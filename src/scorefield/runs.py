@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -21,10 +21,11 @@ from scorefield.config import Config
 from scorefield.densities import GaussianMixture
 from scorefield.fitting import PATIENCE, Learner, Report
 from scorefield.model import ScoreModel
+from scorefield.pixels import PixelTransform
 from scorefield.sde import LinearSDE
 from scorefield.transforms import TableTransform
 
-FORMAT = 3
+FORMAT = 4
 """The version of config.toml; a reader refuses another."""
 
 BASE = ("weights", "means", "covariances")
@@ -46,7 +47,22 @@ class Run:
     request: dict[str, object]
     data: dict[str, object]
     config: Config
-    transform: TableTransform
+    units: TableTransform | PixelTransform
+    classes: tuple[str, ...] = ()
+
+    @property
+    def transform(self) -> TableTransform:
+        """The transform of a table. Raises ValueError where the run learned images."""
+        if isinstance(self.units, TableTransform):
+            return self.units
+        raise ValueError(f"{self.folder} is a run of images, and this is for tables; sample, logprob and plot work")
+
+    @property
+    def pixels(self) -> PixelTransform:
+        """The transform of images. Raises ValueError where the run learned a table."""
+        if isinstance(self.units, PixelTransform):
+            return self.units
+        raise ValueError(f"{self.folder} is a run of a table, and this is for images; fit images first")
 
 
 @dataclass(frozen=True)
@@ -64,10 +80,13 @@ def create(
     request: dict[str, object],
     data: dict[str, object],
     config: Config,
-    transform: TableTransform,
-    test: pd.DataFrame | None,
+    transform: TableTransform | PixelTransform,
+    test: pd.DataFrame | None = None,
+    classes: Sequence[str] = (),
 ) -> Run:
     """Make a run folder: test.parquet where there are test rows, then config.toml, each written whole.
+
+    classes: the names of the classes of images.
 
     The folder is a run once it has a config.toml. Raises ValueError where the folder exists and is not empty.
     """
@@ -80,9 +99,12 @@ def create(
         "request": request,
         "data": data,
         "settings": asdict(config),
-        "whitening": [list(row) for row in transform.whitening],
-        "columns": [asdict(column) for column in transform.columns],
     }
+    if isinstance(transform, PixelTransform):
+        content |= {"pixels": asdict(transform), "classes": list(classes)}
+    else:
+        content["whitening"] = [list(row) for row in transform.whitening]
+        content["columns"] = [asdict(column) for column in transform.columns]
     checkpoint.write_atomic(folder / "config.toml", tomli_w.dumps(content).encode())
     return read(folder)
 
@@ -101,19 +123,28 @@ def read(folder: Path) -> Run:
             raise CheckpointError(
                 f"{path} has format {content['format']}; this program reads format {FORMAT}: update scorefield"
             )
-        columns = tuple(Column(**column) for column in content["columns"])
+        settings = Config.from_dict(content["settings"])
         return Run(
             folder,
             checkpoint.sha256(text),
             content["request"],
             content["data"],
-            Config.from_dict(content["settings"]),
-            TableTransform(columns, tuple(map(tuple, content["whitening"]))),
+            settings,
+            _pixels(content["pixels"]) if settings.shape else _columns(content["columns"], content["whitening"]),
+            tuple(content.get("classes", ())),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} is damaged: {error}; fit it again with --force") from error
+
+
+def _columns(columns: list, whitening: list) -> TableTransform:
+    return TableTransform(tuple(Column(**column) for column in columns), tuple(map(tuple, whitening)))
+
+
+def _pixels(found: dict) -> PixelTransform:
+    return PixelTransform(**{**found, "shape": tuple(found["shape"])})
 
 
 def train(
@@ -158,16 +189,16 @@ def load(folder: str | Path) -> Fitted:
     notes = list(found.notes)
     if found.step < run.config.steps and int(found.state["worse"]) != PATIENCE:
         notes.append(f"{folder} stopped at step {found.step} of {run.config.steps}; fit again to finish it")
-    d = len(run.transform.varying)
     weights = dict(found.model)
     ratio = float(weights.pop("score_ratio"))
     parts = [weights.pop(f"base.{name}") for name in BASE if f"base.{name}" in weights]
     table = weights.pop("process.table", None)
     process = None if table is None else LinearSDE.from_table(table)
-    model = run.config.model(torch.zeros(d), torch.eye(d), GaussianMixture(*parts) if parts else None, process)
     try:
+        moments = weights["mean"], weights["covariance"]
+        model = run.config.model(*moments, GaussianMixture(*parts) if parts else None, process)
         model.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"the weights in {folder} are not those of its config.toml: {error}") from error
     return Fitted(run, model.eval(), ratio, notes)
 

@@ -200,11 +200,12 @@ def sample_blocks(
     seed, prior = integer(generator), model.prior()
     for k in range(-(-n // BLOCK)):
         rows = min(BLOCK, n - k * BLOCK)
-        yield _draw_block(model, prior.sample(BLOCK, own := spawn(seed, k)), SAMPLERS[sampler].make(own), path)[:rows]
+        yield draw_block(model, prior.sample(BLOCK, own := spawn(seed, k)), SAMPLERS[sampler].make(own), path)[:rows]
 
 
 @torch.no_grad()
-def _draw_block(model: Denoiser, x: Samples, sampler: Sampler, times: Grid) -> Samples:
+def draw_block(model: Denoiser, x: Samples, sampler: Sampler, times: Grid) -> Samples:
+    """Return where a sampler takes rows x of the prior, (n, d), with a last jump to the clean part."""
     state = x
     for state in sampler(model, x, times):  # noqa: B007, only the last is wanted
         pass

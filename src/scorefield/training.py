@@ -101,7 +101,7 @@ def trivial_model(model: ScoreModel) -> ScoreModel:
 
 
 class _Zero(nn.Module):
-    def forward(self, z: Tensor, log_ratio: Tensor) -> Tensor:
+    def forward(self, z: Tensor, log_ratio: Tensor, *label: Tensor) -> Tensor:
         return torch.zeros_like(z)
 
 

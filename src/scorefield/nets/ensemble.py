@@ -17,6 +17,6 @@ class Ensemble(nn.Module):
         """Return the mean of the members' potentials. AttributeError where they have none."""
         return torch.stack([member.potential(z, log_ratio) for member in self.members]).mean(0)  # type: ignore
 
-    def forward(self, z: Tensor, log_ratio: Tensor) -> Tensor:
-        """Return the mean of the members' predictions."""
-        return torch.stack([member(z, log_ratio) for member in self.members]).mean(0)
+    def forward(self, z: Tensor, log_ratio: Tensor, *label: Tensor) -> Tensor:
+        """Return the mean of the members' predictions; label: the class of each row, for members that take one."""
+        return torch.stack([member(z, log_ratio, *label) for member in self.members]).mean(0)

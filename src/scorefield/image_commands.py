@@ -1,0 +1,252 @@
+"""What the commands do for images: they are told from tables by what is given, and by what is in the RUN."""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scorefield import cli, console, data, images, plots, requests, runs
+from scorefield.data import Images
+from scorefield.images import ImageDensity
+from scorefield.metrics import copying
+from scorefield.pixels import PixelTransform
+from scorefield.samplers import STEPS
+from scorefield.tensors import spawn
+
+BUILT_IN = ("digits", "mnist")
+"""Images by name: scikit-learn's digits, 8 x 8 in 17 levels, and MNIST from the user's files."""
+
+SHOWN, PATH = 64, 8
+"""Images in a grid of `plot`, and images whose way from noise it shows."""
+
+JUDGED = 1000
+"""Held-out images that `evaluate` takes at most, and images that it draws."""
+
+BOUND_BLOCK = 256
+"""Images whose probability is asked for at once."""
+
+
+def is_data(name: str) -> bool:
+    """Return whether DATA of `fit` are images: a built-in name, a folder, an array of pictures, IDX."""
+    return name in BUILT_IN or data.is_images(name)
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a RUN has learned images. Raises ValueError where it is no run."""
+    return bool(runs.read(folder).config.shape)
+
+
+def fit(options: cli.Fit) -> None:
+    """Learn the score of images and keep it in a RUN folder."""
+    _use_cores(options)
+    say, request = console.speaker(options), requests.request_of(options)
+    for name in ("columns", "drop", "positive", "bounds", "rows"):
+        if name in request:
+            raise ValueError(f"--{name} is for tables, and {options.data} holds images; leave it out")
+    if options.network != "mlp" or options.level:
+        raise ValueError("images have a network and noise levels of their own; leave out --network and --level")
+    found = _read(request)
+    say(*(f"note      {note}" for note in found.notes))
+    run = console.existing(options, request, found.digest) or _new_run(options, request, found)
+    problem = images.problem_of(found.pixels, found.labels, run.pixels, run.config.seed, options.device)
+    console.train(options, run, problem)
+
+
+def sample(options: cli.Sample) -> None:
+    """Draw new images: a grid, single pictures or an array."""
+    data.check_image_output(options.out, options.force, options.n)
+    if options.n < 1 or options.seed < 0:
+        raise ValueError(f"-n must be at least 1 and --seed at least 0; got -n {options.n} --seed {options.seed}")
+    if options.tol is not None:
+        raise ValueError("--tol is for tables; for images give --sampler and --steps")
+    estimator = _open(options.run, options)
+    choices = options.label, options.guidance, options.sampler or "adams", options.steps or STEPS
+    blocks, told = estimator.sample_blocks(options.n, *choices, options.seed), []
+
+    def drawn() -> Iterator[np.ndarray]:
+        for block, labels in blocks:
+            told.append(labels)
+            yield block
+
+    _write(options.out, drawn(), estimator, told, options.force)
+    console.speaker(options)(f"wrote {options.n:,} images to {options.out}")
+
+
+def logprob(options: cli.Logprob) -> None:
+    """Write how probable images are: a bound of log P in nats, its error, and bits per dimension."""
+    if options.bound:
+        raise ValueError("the log-probability of images is a bound already; leave out --bound")
+    data.check_output(options.out, options.force)
+    estimator = _open(options.run, options)
+    given = data.read_images(options.points, layout=estimator.transform_.layout)
+    told = _positions(estimator, given)
+    estimator.transform_.rows(given.pixels)
+
+    def blocks() -> Iterator[pd.DataFrame]:
+        for start in range(0, len(given.pixels), BOUND_BLOCK):
+            part = slice(start, start + BOUND_BLOCK)
+            bound = estimator.bound(given.pixels[part], None if told is None else told[part], 64, start)
+            columns = {"logprob": bound.value, "stderr": bound.stderr}
+            if estimator.transform_.step:
+                columns["bits_per_dim"] = estimator.bits_per_dim(bound).value
+            yield pd.DataFrame({name: values.double().numpy() for name, values in columns.items()})
+
+    rows = data.write_blocks(options.out, blocks(), options.force)
+    console.speaker(options)(f"wrote {rows:,} rows to {options.out}")
+
+
+def evaluate(options: cli.Evaluate) -> None:
+    """Print bits per dimension of held-out images, whether samples are copies, and the classes drawn."""
+    estimator, run = _open(options.run, options), runs.read(options.run)
+    train, held_out = _known(run, options.against)
+    told = _positions(estimator, held_out)
+    bound = estimator.bound(held_out.pixels[:JUDGED], None if told is None else told[:JUDGED], 64, options.seed)
+    drawn = np.concatenate([b for b, _ in estimator.sample_blocks(JUDGED, None, 1.0, "adams", STEPS, options.seed)])
+    rows = lambda pixels: run.pixels.forward(run.pixels.rows(pixels))
+    count = min(JUDGED, len(held_out.pixels))
+    found = copying(
+        rows(drawn[:count]),
+        rows(train.pixels),
+        rows(held_out.pixels[:count]),
+        generator=spawn(options.seed, "evaluate"),
+    )
+    nats = float(bound.value.mean()), float(bound.value.std() / len(bound.value) ** 0.5)
+    numbers: dict[str, tuple[float, float]] = {"log-probability of an image (a bound), nats": nats}
+    if run.pixels.step:
+        bits = estimator.bits_per_dim(bound).value
+        numbers["bits per dimension (a bound)"] = float(bits.mean()), float(bits.std() / len(bits) ** 0.5)
+    if options.json:
+        values = {name: {"value": value, "stderr": error} for name, (value, error) in numbers.items()}
+        copies = {name: dataclasses.asdict(comparison) for name, comparison in found.items()}
+        print(json.dumps({"run": str(options.run), "images": count, **values, **copies}, default=float))
+        return
+    print(f"{count} held-out images")
+    for name, (value, error) in numbers.items():
+        print(f"{name:45}{value:.4f} +- {error:.4f}")
+    for name, comparison in found.items():
+        print(f"{name:45}{comparison.samples}   real images {comparison.real}")
+
+
+def plot(options: cli.Plot) -> None:
+    """Draw a RUN into RUN/figures: real beside generated, the way from noise, nearest training images, the loss."""
+    estimator, run = _open(options.run, options), runs.read(options.run)
+    folder = options.run / "figures"
+    folder.mkdir(exist_ok=True)
+    train, _ = _known(run, None)
+    drawn = np.concatenate([block for block, _ in estimator.sample_blocks(SHOWN, None, 1.0, "adams", STEPS, 0)])
+    limits = run.pixels.low, run.pixels.high
+    plots.save(plots.images_beside(train.pixels[:SHOWN], drawn, limits), folder / "overview.png")
+    plots.save(plots.image_rows(estimator.path(PATH, 10, 0), limits, "noise ratio"), folder / "path.png")
+    nearest = _nearest(run.pixels, drawn[: 2 * PATH], train.pixels)
+    plots.save(plots.images_and_nearest(drawn[: 2 * PATH], nearest, limits), folder / "nearest.png")
+    plots.losses(runs.read_metrics(options.run), folder / "loss.png")
+    console.speaker(options)(f"drew {folder}")
+
+
+def _new_run(options: cli.Fit, request: dict, found: Images) -> runs.Run:
+    """Choose the settings of a new run, say what they are and why, and write its folder."""
+    say = console.speaker(options)
+    transform = PixelTransform.fit(found.pixels, found.layout)
+    problem = images.problem_of(found.pixels, found.labels, transform, options.seed, options.device)
+    config = images.settings(problem, options.process, options.objective, options.seed, None, len(found.classes))
+    runs.prepare_folder(options.out)
+    say(f"data      {request['data']}: {len(found.pixels):,} images of {transform.describe()}")
+    say(f"images    {len(problem.train):,} to train, {len(problem.validation):,} to validate")
+    if found.classes:
+        say(f"classes   {len(found.classes)}: {', '.join(found.classes[:20])}; draw one with sample --class")
+    steps, reason = console.steps_for(options, request, config, problem)
+    config = dataclasses.replace(config, steps=steps)
+    say(f"model     {config.process} process, a U-Net of {config.width} features, learned by {config.objective}")
+    say(f"training  {steps:,} steps of {config.batch_size} images: {reason}; repeat it exactly with --steps")
+    shares = list(images.frequencies(found.labels, len(found.classes)))
+    known = {"digest": found.digest, "images": len(found.pixels), "frequencies": shares}
+    return runs.create(options.out, request, known, config, transform, classes=found.classes)
+
+
+def _read(request: dict) -> Images:
+    """Return the images that a request names."""
+    if request["data"] == "mnist":
+        return data.read_mnist()
+    if request["data"] == "digits":
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        return data.as_images(digits.images[:, None].astype(np.uint8), digits.target, "HW")
+    sizes = {name: _size(name, request[name]) for name in ("resize", "crop") if name in request}
+    others = {name: request[name] for name in ("labels", "layout", "skip_bad") if name in request}
+    return data.read_images(request["data"], seed=request["seed"], **sizes, **others)
+
+
+def _size(name: str, text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not match:
+        raise ValueError(f"--{name} must be a height and a width such as 28x28; got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _known(run: runs.Run, against: Path | None) -> tuple[Images, Images]:
+    """Return the images a run was trained on and those it was not. Raises ValueError where they are gone."""
+    try:
+        found = _read(run.request)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"the images that {run.folder} was made from cannot be read again: {error}") from error
+    if found.digest != run.data["digest"]:
+        raise ValueError(f"the images that {run.folder} was made from have changed; fit them again")
+    train, validation, test = data.split(len(found.pixels), run.config.seed)
+    part = lambda rows: dataclasses.replace(
+        found, pixels=found.pixels[rows], labels=None if found.labels is None else found.labels[rows]
+    )
+    if against is not None:
+        return part(train), data.read_images(against, layout=run.pixels.layout)
+    return part(train), part(test if len(test) else validation)
+
+
+def _positions(estimator: ImageDensity, given: Images) -> np.ndarray | None:
+    """Return the classes of images as positions among those of a run, None where either has none."""
+    if given.labels is None or not estimator.classes_:
+        return None
+    return np.array([estimator.position(given.classes[label]) for label in given.labels], dtype=np.int64)
+
+
+def _nearest(transform: PixelTransform, drawn: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Return for each image the training image at the smallest Euclidean distance."""
+    z = transform.forward(transform.rows(drawn))
+    distances = [torch.cdist(z, transform.forward(part)) for part in transform.rows(train).split(4096)]
+    return train[torch.cat(distances, 1).argmin(1).numpy()]
+
+
+def _write(path: Path, blocks: Iterator[np.ndarray], estimator: ImageDensity, told: list, force: bool) -> None:
+    transform = estimator.transform_
+    limits = None if transform.dtype == "uint8" and transform.high > 127 else (transform.low, transform.high)
+    collected = list(blocks) if estimator.classes_ else blocks  # labels are known when all are drawn
+    labels = np.concatenate(told) if estimator.classes_ else None
+    data.write_images(
+        path,
+        collected,
+        transform.layout,
+        labels=labels,
+        classes=estimator.classes_,
+        limits=limits,
+        force=force,
+    )
+
+
+def _open(folder: Path, options: cli.Common) -> ImageDensity:
+    """Return the estimator of a RUN on the device asked for, and print its notes."""
+    _use_cores(options)
+    estimator = images.load(folder)
+    estimator.model_.to(options.device)
+    console.speaker(options)(*(f"note: {note}" for note in estimator.notes_))
+    return estimator
+
+
+def _use_cores(options: cli.Common) -> None:
+    """Compute on all cores unless a number of threads was asked for."""
+    if options.threads is None:
+        torch.set_num_threads(os.cpu_count() or 1)
