@@ -69,8 +69,6 @@ class Array(Source):
         if len(shape) not in {1, 2}:
             expected = "a 2-d array, rows by columns"
             raise mistake(self.where, expected, f"the shape {cut(str(shape))}", "reshape it to (n, d)")
-        if min(shape) < 1:
-            raise mistake(self.where, "at least one row and one column", f"the shape {cut(str(shape))}")
 
 
 class Parquet(Source):

@@ -42,6 +42,8 @@ def npy(path: Path, member: zipfile.ZipInfo | None = None, kinds: str = "biuf") 
         remedy = f"save its {parts} as columns" if parts else "save array.astype(float)"
         expected = "booleans, integers or floats of at most 64 bits"
         raise mistake(where, expected, f"the dtype {cut(str(dtype))}", remedy)
+    if min(shape, default=1) < 1:
+        raise mistake(where, "at least one row and one column", f"the shape {cut(str(shape))}")
     declared = math.prod(shape) * dtype.itemsize
     there = (path.stat().st_size if member is None else member.file_size) - offset
     if declared != there:
