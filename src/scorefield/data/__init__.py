@@ -1,6 +1,25 @@
-"""Tables of numbers: read strictly and in blocks, written whole or not at all, split and fingerprinted."""
+"""Tables and images: read strictly and with little memory, written whole or not at all, split and fingerprinted."""
 
+from scorefield.data.image_writing import check_image_output, write_images
+from scorefield.data.images import Images, as_images, is_images, read_images
+from scorefield.data.mnist import read_mnist
 from scorefield.data.tables import Table, digest, point_blocks, read_points, read_table, split
 from scorefield.data.writing import check_output, write_blocks
 
-__all__ = ["Table", "check_output", "digest", "point_blocks", "read_points", "read_table", "split", "write_blocks"]
+__all__ = [
+    "Images",
+    "Table",
+    "as_images",
+    "check_image_output",
+    "check_output",
+    "digest",
+    "is_images",
+    "point_blocks",
+    "read_images",
+    "read_mnist",
+    "read_points",
+    "read_table",
+    "split",
+    "write_blocks",
+    "write_images",
+]

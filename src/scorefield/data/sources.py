@@ -72,13 +72,13 @@ class Source(abc.ABC):
 
 
 @contextmanager
-def readable(where: str) -> Iterator[None]:
+def readable(where: str, kind: str = "a readable table") -> Iterator[None]:
     """Make a ValueError of whatever the libraries raise for a file that is damaged or of another kind."""
     try:
         yield
     except UNREADABLE as error:
         came, remedy = f"an error: {cut(str(error), 200)}", "it may be protected, damaged or of another kind"
-        raise mistake(where, "a readable table", came, remedy) from error
+        raise mistake(where, kind, came, remedy) from error
 
 
 def rows_at_once(columns: int) -> int:

@@ -1,17 +1,12 @@
 """Tables to files: written whole or not at all, with little memory."""
 
 import csv
-import fcntl
-import hashlib
 import io
 import itertools
-import os
-import secrets
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO, Literal
@@ -21,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scorefield.data.atomic import check_place, replacing
 from scorefield.data.messages import cut, mistake, show
 from scorefield.data.sources import check_unique, rows_at_once
 from scorefield.data.tables import check_types, regrouped
@@ -28,22 +24,10 @@ from scorefield.data.tables import check_types, regrouped
 
 def check_output(path: str | Path, force: bool) -> None:
     """Raise ValueError if no table can be written to path, or if a file is there and force is not set."""
-    path, where = Path(path), show(path)
-    try:
-        if path.suffix.lower() not in WRITERS:
-            raise mistake(where, f"a file ending in one of {', '.join(WRITERS)}", cut(path.suffix))
-        if not path.parent.is_dir():
-            raise mistake(where, "a folder to write in", f"{show(path.parent)}, which is none", "make it first")
-        if path.exists() and not path.is_file():
-            raise mistake(where, "a file to write", "a folder or a device", "choose another name")
-        if path.exists() and not force:
-            remedy = "choose another name, or replace it with --force"
-            raise mistake(where, "a new file", "one that exists", remedy)
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise mistake(where, "a folder that may be written in", f"{show(path.parent)}, which may not")
-    except OSError as error:
-        reason = f"an error: {error.strerror}"
-        raise mistake(where, "a place to write", reason, "choose another name") from error
+    path = Path(path)
+    if path.suffix.lower() not in WRITERS:
+        raise mistake(show(path), f"a file ending in one of {', '.join(WRITERS)}", cut(path.suffix))
+    check_place(path, force)
 
 
 def write_blocks(path: str | Path, blocks: Iterable[pd.DataFrame], force: bool) -> int:
@@ -68,39 +52,9 @@ def write_blocks(path: str | Path, blocks: Iterable[pd.DataFrame], force: bool) 
             written += len(group)
             yield group
 
-    with _replacing(path) as file:
+    with replacing(path) as file:
         WRITERS[path.suffix.lower()](file, groups())
     return written
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a temporary file beside path, which takes its place at a good end and is removed at any other.
-
-    The file is locked while it is written: one of the same path that is not was left by a process that was killed.
-    """
-    stem = f".scorefield-{hashlib.sha256(path.name.encode()).hexdigest()[:16]}"
-    temporary = path.parent / f"{stem}-{secrets.token_hex(8)}.tmp"
-    try:
-        for left in path.parent.glob(f"{stem}-*.tmp"):
-            _remove_unlocked(left)
-        with temporary.open("xb") as file:
-            with suppress(OSError):  # some network folders have no locks
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(f"{show(path)}: could not be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _remove_unlocked(path: Path) -> None:
-    with suppress(OSError), path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
 
 
 def _checked(blocks: Iterable[pd.DataFrame], where: str) -> Iterator[pd.DataFrame]:
@@ -155,31 +109,33 @@ def _write_parquet(file: BinaryIO, frames: Iterator[pd.DataFrame]) -> None:
             writer.write_table(table)
 
 
-def _write_npy(file: IO[bytes], frames: Iterator[pd.DataFrame]) -> None:
-    """Write an array, then its header again: numpy pads headers so that any number of rows fits."""
-    rows = 0
-    for position, frame in enumerate(frames):
-        array = _homogeneous(frame)
+def write_npy(file: IO[bytes], arrays: Iterable[np.ndarray]) -> None:
+    """Write arrays of one type, one behind another, then the header again: numpy pads it so that any length fits."""
+    length = 0
+    for position, array in enumerate(arrays):
         if position == 0:
-            _write_header(file, array, rows)
+            _write_header(file, array, length)
         file.write(array.tobytes())
-        rows += len(array)
+        length += len(array)
     file.seek(0)
-    _write_header(file, array, rows)
+    _write_header(file, array, length)
 
 
-def _write_npz(file: BinaryIO, frames: Iterator[pd.DataFrame]) -> None:
-    """Write the array to a nameless file first, as a member of an archive cannot be changed afterwards."""
+def write_npz(file: BinaryIO, arrays: Iterable[np.ndarray], **others: np.ndarray) -> None:
+    """Write arrays as one called X, and others; to a nameless file first, as members of an archive cannot change."""
     with tempfile.TemporaryFile(dir=Path(file.name).parent) as part:
-        _write_npy(part, frames)
+        write_npy(part, arrays)
         part.seek(0)
-        member = zipfile.ZipInfo("X.npy")
-        with zipfile.ZipFile(file, "w") as archive, archive.open(member, "w", force_zip64=True) as array:
-            shutil.copyfileobj(part, array)
+        with zipfile.ZipFile(file, "w") as archive:
+            with archive.open(zipfile.ZipInfo("X.npy"), "w", force_zip64=True) as member:
+                shutil.copyfileobj(part, member)
+            for name, array in others.items():
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _write_header(file: IO[bytes], array: np.ndarray, rows: int) -> None:
-    descr, shape = np.lib.format.dtype_to_descr(array.dtype), (rows, array.shape[1])
+    descr, shape = np.lib.format.dtype_to_descr(array.dtype), (rows, *array.shape[1:])
     np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
 
 
@@ -200,7 +156,7 @@ WRITERS: dict[str, Callable[[BinaryIO, Iterator[pd.DataFrame]], None]] = {
     ".csv": partial(_write_text, delimiter=","),
     ".tsv": partial(_write_text, delimiter="\t"),
     ".parquet": _write_parquet,
-    ".npy": _write_npy,
-    ".npz": _write_npz,
+    ".npy": lambda file, frames: write_npy(file, map(_homogeneous, frames)),
+    ".npz": lambda file, frames: write_npz(file, map(_homogeneous, frames)),
 }
 """How each kind of file is written, by its extension."""
