@@ -15,7 +15,7 @@ SOURCE = Path(scorefield.__file__).parent
 LAYERS = [
     {"types"},
     {"tensors", "ode", "brownian", "checkpoint", "cli", "columns", "recovery"},
-    {"process", "densities", "data", "transforms", "nets"},
+    {"process", "densities", "data", "transforms", "nets", "pixels"},
     {"sde", "prediction", "divergence", "times", "toys", "metrics"},
     {"model", "base", "diagnostics", "fidelity"},
     {"objectives", "walks", "flow", "causes"},
@@ -23,11 +23,13 @@ LAYERS = [
     {"adaptive", "grids"},
     {"samplers"},
     {"config", "langevin", "training", "verdict"},
-    {"fitting", "plots"},
+    {"fitting", "plots", "image_plots"},
     {"runs", "compare", "requests", "frontier"},
+    {"images"},
     {"estimator"},
     {"evaluation", "density_table"},
-    {"gallery"},
+    {"gallery", "console"},
+    {"image_commands"},
     {"commands", "__main__"},
 ]
 """From the lowest to the highest; a module imports from lower layers only."""

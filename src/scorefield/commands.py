@@ -24,6 +24,7 @@ from scorefield import (
     fitting,
     frontier,
     gallery,
+    image_commands,
     plots,
     requests,
     runs,
@@ -33,7 +34,7 @@ from scorefield.checkpoint import write_atomic
 from scorefield.columns import suggestions
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
-from scorefield.estimator import ScoreDensity, load
+from scorefield.estimator import ScoreDensity, load_table
 from scorefield.gallery.report import write_results
 from scorefield.objectives import OBJECTIVES
 from scorefield.process import span_for
@@ -49,9 +50,10 @@ FRONTIER = "frontier.json"
 
 def _start(options: cli.Common) -> None:
     """Set the number of threads and check the device. Raises ValueError for one that does not exist."""
-    if options.threads < 1:
-        raise ValueError(f"--threads must be at least 1; got {options.threads}")
-    torch.set_num_threads(options.threads)
+    threads = 1 if options.threads is None else options.threads
+    if threads < 1:
+        raise ValueError(f"--threads must be at least 1; got {threads}")
+    torch.set_num_threads(threads)
     try:
         torch.zeros(1, device=options.device)
     except (RuntimeError, AssertionError) as error:
@@ -61,6 +63,8 @@ def _start(options: cli.Common) -> None:
 
 def fit(options: cli.Fit) -> None:
     """Learn the score of a data set and keep it in a RUN folder."""
+    if options.skip_bad or any((options.labels, options.layout, options.resize, options.crop)):
+        raise ValueError(f"--labels, --layout, --resize, --crop, --skip-bad are for images; {options.data} is a table")
     say = console.speaker(options)
     request = requests.request_of(options)
     parts, digest, notes = requests.parts_of(request)
@@ -73,6 +77,8 @@ def fit(options: cli.Fit) -> None:
 
 def sample(options: cli.Sample) -> None:
     """Draw new rows from a RUN, block by block, so that memory does not grow with their number."""
+    if options.label is not None or options.guidance != 1:
+        raise ValueError(f"--class and --guidance are for images with labels; {options.run} learned a table")
     data.check_output(options.out, options.force)
     if options.n < 1 or options.seed < 0:
         raise ValueError(f"-n must be at least 1 and --seed at least 0; got -n {options.n} --seed {options.seed}")
@@ -118,8 +124,8 @@ def measure(options: cli.Frontier) -> None:
         raise ValueError(f"--tol must be positive and --seed at least 0; got {options.tol:g} and {options.seed}")
     model, path = estimator.model_, options.run / FRONTIER
     hidden, found = options.quiet or not sys.stderr.isatty(), frontier.frontier(model, options.seed)
-    console, total = Console(stderr=True), len(frontier.plan())
-    points = list(track(found, "samplers", total, console=console, transient=True, disable=hidden))
+    total = len(frontier.plan())
+    points = list(track(found, "samplers", total, console=Console(stderr=True), transient=True, disable=hidden))
     recommended = frontier.choose(model, options.tol, options.seed, points)
     frontier.write(path, model, options.tol, points, recommended)
     folder = options.run / "figures"
@@ -183,12 +189,7 @@ def plot(options: cli.Plot) -> None:
     log_density = lambda points: estimator.score_samples(pd.DataFrame(points, columns=names))
     gradient = lambda points: np.asarray(estimator.score_function(pd.DataFrame(points, columns=names)))
     plots.save(plots.overview(shown, samples, log_density, gradient), folder / "overview.png")
-    reports = runs.read_metrics(options.run)
-    if reports:
-        figure = plots.Figure(figsize=(7, 4), layout="constrained")
-        steps, training, validation, _ = map(np.array, zip(*map(dataclasses.astuple, reports), strict=True))
-        plots.loss_curves(figure.subplots(), steps, training, validation)
-        plots.save(figure, folder / "loss.png")
+    console.draw_losses(options.run, folder)
     console.speaker(options)(*(f"note: {note}" for note in notes), f"drew {folder}")
 
 
@@ -301,7 +302,11 @@ def run(options: cli.Common) -> None:
         cli.Gallery: show,
     }
     _start(options)
-    commands[type(options)](options)
+    of_images = image_commands.COMMANDS.get(type(options))
+    if of_images is not None and image_commands.concerns(options):
+        of_images(options)
+    else:
+        commands[type(options)](options)
 
 
 def _new_run(
@@ -355,7 +360,7 @@ def _new_run(
 
 def _open(folder: Path, options: cli.Common) -> ScoreDensity:
     """Return the estimator of a RUN on the device asked for, and print its notes."""
-    estimator = load(folder)
+    estimator = load_table(folder)
     estimator.model_.to(options.device)
     console.speaker(options)(*(f"note: {note}" for note in estimator.notes_))
     return estimator

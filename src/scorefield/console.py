@@ -1,11 +1,14 @@
 """What the commands say while they work: lines, progress, notes on a run."""
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scorefield import cli, fitting, requests, runs
+from scorefield import cli, fitting, plots, requests, runs
 from scorefield.checkpoint import CheckpointError
 
 
@@ -82,3 +85,12 @@ def _follow(reports: Iterator[fitting.Report | None], steps: int, quiet: bool) -
             progress.advance(task)
             if report is not None:
                 progress.update(task, completed=report.step, description=text(report))
+
+
+def draw_losses(run: Path, folder: Path) -> None:
+    """Draw the losses of a run into loss.png of a folder, if there are any."""
+    if reports := runs.read_metrics(run):
+        figure = plots.Figure(figsize=(7, 4), layout="constrained")
+        steps, training, validation, _ = map(np.array, zip(*map(dataclasses.astuple, reports), strict=True))
+        plots.loss_curves(figure.subplots(), steps, training, validation)
+        plots.save(figure, folder / "loss.png")

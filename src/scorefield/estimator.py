@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from scorefield import frontier, langevin, runs, samplers
+from scorefield import frontier, images, langevin, runs, samplers
 from scorefield.config import LINEAR, Config
 from scorefield.data import split
 from scorefield.fitting import (
@@ -25,6 +25,7 @@ from scorefield.fitting import (
     members_for,
     steps_within,
 )
+from scorefield.images import ImageDensity
 from scorefield.likelihood import LogProb, log_prob
 from scorefield.model import ScoreModel
 from scorefield.process import Process, named, span_for
@@ -284,11 +285,16 @@ def automatic_steps(n: int, d: int) -> int:
     return int(min(8000, max(500, 100 * n**0.5)))
 
 
-def load(folder: str | Path) -> ScoreDensity:
+def load(folder: str | Path) -> ScoreDensity | ImageDensity:
     """Return the fitted estimator of a RUN folder, made by `save` or by the command line; no pickle is read.
 
-    Raises ValueError where the folder is not a run or is damaged.
+    An ImageDensity where the run is one of images. Raises ValueError where the folder is not a run or is damaged.
     """
+    return images.load(folder) if runs.read(Path(folder)).config.shape else load_table(folder)
+
+
+def load_table(folder: str | Path) -> ScoreDensity:
+    """Return the fitted estimator of a RUN folder of a table. Raises ValueError where it is none or is damaged."""
     found = runs.load(folder)
     config = found.run.config
     process = found.model.process if config.process == LINEAR else config.process

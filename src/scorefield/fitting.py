@@ -16,6 +16,7 @@ from scorefield.densities import GaussianMixture
 from scorefield.divergence import value_and_divergence
 from scorefield.likelihood import EXACT_UP_TO, PROBES
 from scorefield.model import Denoiser, ScoreModel
+from scorefield.nets import UNet
 from scorefield.pixels import PixelTransform
 from scorefield.process import RATIO_MIN, Process
 from scorefield.tensors import dot, signs_like, spawn, uniform
@@ -119,14 +120,17 @@ class Learner:
         """Prepare images, which stay as they came until they are needed, and their classes."""
         train, device, seed = problem.train, problem.device, self.config.seed
         self.units, self.base_reason = pixels.forward, "it is what a pixel says without its neighbours"
-        self.base_name, self.bases, self.truths = "the histogram of single pixels", [None], [None]
+        self.base_name = "the histogram of single pixels"
+        self.bases: list[GaussianMixture | None] = [None]
+        self.truths: list[GaussianMixture | None] = [None]
         validation = problem.validation if len(problem.validation) else train
         self.held_out = [pixels.forward(validation[:VALIDATION_IMAGES]).to(device)]
         self.data = [train.to(device)]
         some = train[torch.randperm(len(train), generator=spawn(seed, "moments"))[:MOMENT_IMAGES]]
         z = pixels.forward(some)
         self.model = self.config.model(z.mean(0), z.var(0, correction=0)).to(device)
-        for net in self.model.net.members:
+        nets: Iterable[UNet] = self.model.net.members  # type: ignore[assignment]
+        for net in nets:
             net.pixels.learn(pixels.levels, pixels.histogram(some), pixels.width)
         if problem.labels is not None:
             self.labels = problem.labels[0].to(device)

@@ -4,23 +4,20 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from scorefield import cli, console, data, images, plots, requests, runs
+from scorefield import cli, console, data, image_plots, images, plots, requests, runs
 from scorefield.data import Images
 from scorefield.images import ImageDensity
 from scorefield.metrics import copying
 from scorefield.pixels import PixelTransform
 from scorefield.samplers import STEPS
 from scorefield.tensors import spawn
-
-BUILT_IN = ("digits", "mnist")
-"""Images by name: scikit-learn's digits, 8 x 8 in 17 levels, and MNIST from the user's files."""
 
 SHOWN, PATH = 64, 8
 """Images in a grid of `plot`, and images whose way from noise it shows."""
@@ -32,14 +29,16 @@ BOUND_BLOCK = 256
 """Images whose probability is asked for at once."""
 
 
-def is_data(name: str) -> bool:
-    """Return whether DATA of `fit` are images: a built-in name, a folder, an array of pictures, IDX."""
-    return name in BUILT_IN or data.is_images(name)
+def concerns(options: cli.Common) -> bool:
+    """Return whether a command is about images: its DATA, for `fit`, or what its RUN has learned.
 
-
-def is_run(folder: Path) -> bool:
-    """Return whether a RUN has learned images. Raises ValueError where it is no run."""
-    return bool(runs.read(folder).config.shape)
+    Raises ValueError where the RUN is none.
+    """
+    if isinstance(options, cli.Fit):
+        return options.data in requests.BUILT_IN_IMAGES or data.is_images(options.data)
+    if isinstance(options, cli.Sample | cli.Logprob | cli.Evaluate | cli.Plot):
+        return bool(runs.read(options.run).config.shape)
+    return False
 
 
 def fit(options: cli.Fit) -> None:
@@ -54,7 +53,7 @@ def fit(options: cli.Fit) -> None:
     found = _read(request)
     say(*(f"note      {note}" for note in found.notes))
     run = console.existing(options, request, found.digest) or _new_run(options, request, found)
-    problem = images.problem_of(found.pixels, found.labels, run.pixels, run.config.seed, options.device)
+    problem = images.problem_of(found, run.pixels, run.config.seed, options.device)
     console.train(options, run, problem)
 
 
@@ -67,14 +66,17 @@ def sample(options: cli.Sample) -> None:
         raise ValueError("--tol is for tables; for images give --sampler and --steps")
     estimator = _open(options.run, options)
     choices = options.label, options.guidance, options.sampler or "adams", options.steps or STEPS
-    blocks, told = estimator.sample_blocks(options.n, *choices, options.seed), []
-
-    def drawn() -> Iterator[np.ndarray]:
-        for block, labels in blocks:
-            told.append(labels)
-            yield block
-
-    _write(options.out, drawn(), estimator, told, options.force)
+    transform = estimator.transform_
+    as_they_are = transform.dtype == "uint8" and transform.high > 127
+    data.write_images(
+        options.out,
+        estimator.sample_blocks(options.n, *choices, options.seed),
+        transform.layout,
+        labels=estimator.labels(options.n, options.label, options.seed),
+        classes=estimator.classes_,
+        limits=None if as_they_are else (transform.low, transform.high),
+        force=options.force,
+    )
     console.speaker(options)(f"wrote {options.n:,} images to {options.out}")
 
 
@@ -85,7 +87,7 @@ def logprob(options: cli.Logprob) -> None:
     data.check_output(options.out, options.force)
     estimator = _open(options.run, options)
     given = data.read_images(options.points, layout=estimator.transform_.layout)
-    told = _positions(estimator, given)
+    told = estimator.positions(given)
     estimator.transform_.rows(given.pixels)
 
     def blocks() -> Iterator[pd.DataFrame]:
@@ -105,9 +107,9 @@ def evaluate(options: cli.Evaluate) -> None:
     """Print bits per dimension of held-out images, whether samples are copies, and the classes drawn."""
     estimator, run = _open(options.run, options), runs.read(options.run)
     train, held_out = _known(run, options.against)
-    told = _positions(estimator, held_out)
+    told = estimator.positions(held_out)
     bound = estimator.bound(held_out.pixels[:JUDGED], None if told is None else told[:JUDGED], 64, options.seed)
-    drawn = np.concatenate([b for b, _ in estimator.sample_blocks(JUDGED, None, 1.0, "adams", STEPS, options.seed)])
+    drawn = np.concatenate(list(estimator.sample_blocks(JUDGED, None, 1.0, "adams", STEPS, options.seed)))
     rows = lambda pixels: run.pixels.forward(run.pixels.rows(pixels))
     count = min(JUDGED, len(held_out.pixels))
     found = copying(
@@ -130,7 +132,7 @@ def evaluate(options: cli.Evaluate) -> None:
     for name, (value, error) in numbers.items():
         print(f"{name:45}{value:.4f} +- {error:.4f}")
     for name, comparison in found.items():
-        print(f"{name:45}{comparison.samples}   real images {comparison.real}")
+        print(f"{name:45}{comparison.model}   real images {comparison.real}")
 
 
 def plot(options: cli.Plot) -> None:
@@ -139,13 +141,13 @@ def plot(options: cli.Plot) -> None:
     folder = options.run / "figures"
     folder.mkdir(exist_ok=True)
     train, _ = _known(run, None)
-    drawn = np.concatenate([block for block, _ in estimator.sample_blocks(SHOWN, None, 1.0, "adams", STEPS, 0)])
+    drawn = np.concatenate(list(estimator.sample_blocks(SHOWN, None, 1.0, "adams", STEPS, 0)))
     limits = run.pixels.low, run.pixels.high
-    plots.save(plots.images_beside(train.pixels[:SHOWN], drawn, limits), folder / "overview.png")
-    plots.save(plots.image_rows(estimator.path(PATH, 10, 0), limits, "noise ratio"), folder / "path.png")
+    plots.save(image_plots.beside(train.pixels[:SHOWN], drawn, limits), folder / "overview.png")
+    plots.save(image_plots.path(estimator.path(PATH, 10, 0), limits), folder / "path.png")
     nearest = _nearest(run.pixels, drawn[: 2 * PATH], train.pixels)
-    plots.save(plots.images_and_nearest(drawn[: 2 * PATH], nearest, limits), folder / "nearest.png")
-    plots.losses(runs.read_metrics(options.run), folder / "loss.png")
+    plots.save(image_plots.nearest(drawn[: 2 * PATH], nearest, limits), folder / "nearest.png")
+    console.draw_losses(options.run, folder)
     console.speaker(options)(f"drew {folder}")
 
 
@@ -153,7 +155,7 @@ def _new_run(options: cli.Fit, request: dict, found: Images) -> runs.Run:
     """Choose the settings of a new run, say what they are and why, and write its folder."""
     say = console.speaker(options)
     transform = PixelTransform.fit(found.pixels, found.layout)
-    problem = images.problem_of(found.pixels, found.labels, transform, options.seed, options.device)
+    problem = images.problem_of(found, transform, options.seed, options.device)
     config = images.settings(problem, options.process, options.objective, options.seed, None, len(found.classes))
     runs.prepare_folder(options.out)
     say(f"data      {request['data']}: {len(found.pixels):,} images of {transform.describe()}")
@@ -164,7 +166,7 @@ def _new_run(options: cli.Fit, request: dict, found: Images) -> runs.Run:
     config = dataclasses.replace(config, steps=steps)
     say(f"model     {config.process} process, a U-Net of {config.width} features, learned by {config.objective}")
     say(f"training  {steps:,} steps of {config.batch_size} images: {reason}; repeat it exactly with --steps")
-    shares = list(images.frequencies(found.labels, len(found.classes)))
+    shares = list(images.frequencies(found))
     known = {"digest": found.digest, "images": len(found.pixels), "frequencies": shares}
     return runs.create(options.out, request, known, config, transform, classes=found.classes)
 
@@ -177,13 +179,21 @@ def _read(request: dict) -> Images:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        return data.as_images(digits.images[:, None].astype(np.uint8), digits.target, "HW")
-    sizes = {name: _size(name, request[name]) for name in ("resize", "crop") if name in request}
-    others = {name: request[name] for name in ("labels", "layout", "skip_bad") if name in request}
-    return data.read_images(request["data"], seed=request["seed"], **sizes, **others)
+        return data.as_images(digits.images.astype(np.uint8), digits.target)
+    return data.read_images(
+        request["data"],
+        labels=request.get("labels"),
+        layout=request.get("layout"),
+        resize=_size("resize", request.get("resize")),
+        crop=_size("crop", request.get("crop")),
+        skip_bad=request.get("skip_bad", False),
+        seed=request["seed"],
+    )
 
 
-def _size(name: str, text: str) -> tuple[int, int]:
+def _size(name: str, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     if not match:
         raise ValueError(f"--{name} must be a height and a width such as 28x28; got {text!r}")
@@ -207,34 +217,11 @@ def _known(run: runs.Run, against: Path | None) -> tuple[Images, Images]:
     return part(train), part(test if len(test) else validation)
 
 
-def _positions(estimator: ImageDensity, given: Images) -> np.ndarray | None:
-    """Return the classes of images as positions among those of a run, None where either has none."""
-    if given.labels is None or not estimator.classes_:
-        return None
-    return np.array([estimator.position(given.classes[label]) for label in given.labels], dtype=np.int64)
-
-
 def _nearest(transform: PixelTransform, drawn: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Return for each image the training image at the smallest Euclidean distance."""
     z = transform.forward(transform.rows(drawn))
     distances = [torch.cdist(z, transform.forward(part)) for part in transform.rows(train).split(4096)]
     return train[torch.cat(distances, 1).argmin(1).numpy()]
-
-
-def _write(path: Path, blocks: Iterator[np.ndarray], estimator: ImageDensity, told: list, force: bool) -> None:
-    transform = estimator.transform_
-    limits = None if transform.dtype == "uint8" and transform.high > 127 else (transform.low, transform.high)
-    collected = list(blocks) if estimator.classes_ else blocks  # labels are known when all are drawn
-    labels = np.concatenate(told) if estimator.classes_ else None
-    data.write_images(
-        path,
-        collected,
-        transform.layout,
-        labels=labels,
-        classes=estimator.classes_,
-        limits=limits,
-        force=force,
-    )
 
 
 def _open(folder: Path, options: cli.Common) -> ImageDensity:
@@ -250,3 +237,13 @@ def _use_cores(options: cli.Common) -> None:
     """Compute on all cores unless a number of threads was asked for."""
     if options.threads is None:
         torch.set_num_threads(os.cpu_count() or 1)
+
+
+COMMANDS: dict[type, Callable] = {
+    cli.Fit: fit,
+    cli.Sample: sample,
+    cli.Logprob: logprob,
+    cli.Evaluate: evaluate,
+    cli.Plot: plot,
+}
+"""What is done for images, by the options of each command."""

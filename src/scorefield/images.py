@@ -3,6 +3,7 @@
 import math
 import numbers
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from scorefield import runs, samplers
 from scorefield.config import UNET, Config
-from scorefield.data.images import channels_first, channels_last
-from scorefield.data.tables import split
+from scorefield.data import Images, arranged, as_images, split
 from scorefield.fitting import Learner, Problem, steps_within
 from scorefield.pixels import PixelTransform
 from scorefield.process import named, span_for
@@ -70,18 +71,12 @@ class ImageDensity(BaseEstimator):
         From 10 images on a tenth is held out and chooses when to stop. Raises ValueError for images that are missing
         values, of an ambiguous shape, or all alike, and for labels of another number.
         """
-        pixels, layout = channels_first(np.asarray(images), "images", self.layout)
+        given = as_images(images, labels, self.layout)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        codes = None
-        self.classes_: tuple = ()
-        if labels is not None:
-            if np.shape(labels) != (len(pixels),):
-                raise ValueError(f"expected a label for each of {len(pixels)} images; got the shape {np.shape(labels)}")
-            names, codes = np.unique(np.asarray(labels), return_inverse=True)
-            self.classes_ = tuple(names.tolist())
-        self.transform_ = PixelTransform.fit(pixels, layout)
-        problem = problem_of(pixels, codes, self.transform_, seed)
-        self.frequencies_ = frequencies(codes, len(self.classes_))
+        self.classes_ = given.classes
+        self.transform_ = PixelTransform.fit(given.pixels, given.layout)
+        problem = problem_of(given, self.transform_, seed)
+        self.frequencies_ = frequencies(given)
         self.config_ = self._config(problem, seed)
         learner = Learner(self.config_, problem)
         self.losses_ = [report.train for report in learner.run() if report is not None]
@@ -110,37 +105,58 @@ class ImageDensity(BaseEstimator):
         state = self.random_state if random_state is None else random_state
         seed = int(check_random_state(state).randint(2**31 - 1))
         blocks = self.sample_blocks(int(n_samples), label, guidance, sampler, steps, seed)
-        return channels_last(np.concatenate([images for images, _ in blocks]), self.transform_.layout)
+        return arranged(np.concatenate(list(blocks)), self.transform_.layout)
+
+    def labels(self, n: int, label: Any, seed: int) -> np.ndarray | None:
+        """Return the positions of the classes of the n images that `sample_blocks` draws, None without classes."""
+        if not self.classes_:
+            return None
+        told = self.position(label)
+        return torch.cat([self._labels_of(k, told, seed) for k in range(-(-n // BLOCK))])[:n].numpy()
+
+    def _labels_of(self, k: int, told: int | None, seed: int) -> Tensor:
+        """Return the classes of one block: one for all, or drawn as often as in the data."""
+        if told is not None:
+            return torch.full((BLOCK,), told)
+        shares = torch.tensor(self.frequencies_, dtype=torch.float64).cumsum(0)
+        return torch.searchsorted(shares / shares[-1], uniform(BLOCK, spawn(seed, "labels", k)), right=True)
 
     def sample_blocks(
         self, n: int, label: Any, guidance: float, sampler: str, steps: int, seed: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield n images (n, channels, height, width) in blocks, with the positions of their classes where there are.
-
-        Raises ValueError as `sample`.
-        """
-        told = self._position(label)
+    ) -> Iterator[np.ndarray]:
+        """Yield n images (n, channels, height, width) in blocks. Raises ValueError as `sample`."""
+        told = self.position(label)
         if not 0 <= guidance < math.inf:
             raise ValueError(f"guidance must be a number from 0 on, 1 being the class as learned; got {guidance!r}")
         if guidance != 1 and not self.classes_:
             raise ValueError("guidance needs classes; these images were learned without labels")
-        return self._blocks(n, told, guidance, sampler, steps, spawn(seed, "sample").initial_seed())
+        return self._blocks(n, told, guidance, sampler, samplers.grid_for(sampler, self.model_, steps), seed)
 
     def _blocks(
-        self, n: int, told: int | None, guidance: float, sampler: str, steps: int, seed: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        model, prior = self.model_, self.model_.prior()
-        path = samplers.grid_for(sampler, model, steps)
-        shares = torch.tensor(self.frequencies_, dtype=torch.float64).cumsum(0)
+        self, n: int, told: int | None, guidance: float, sampler: str, times: Tensor, seed: int
+    ) -> Iterator[np.ndarray]:
+        prior = self.model_.prior()
         for k in range(-(-n // BLOCK)):
-            rows, own = min(BLOCK, n - k * BLOCK), spawn(seed, k)
-            labels, given = None, model
+            own, given = spawn(seed, "sample", k), self.model_
             if self.classes_:
-                labels = torch.searchsorted(shares, uniform(BLOCK, spawn(seed, k, "label")) * shares[-1], right=True)
-                labels = labels if told is None else torch.full_like(labels, told)
-                given = model.given(labels.to(model.mean.device), guidance)
-            z = samplers.draw_block(given, prior.sample(BLOCK, own), SAMPLERS[sampler].make(own), path)
-            yield self.transform_.inverse(z[:rows]), None if labels is None else labels[:rows].numpy()
+                given = given.given(self._labels_of(k, told, seed).to(given.mean.device), guidance)
+            z = samplers.draw_block(given, prior.sample(BLOCK, own), SAMPLERS[sampler].make(own), times)
+            yield self.transform_.inverse(z[: n - k * BLOCK])
+
+    def path(self, n: int, frames: int, seed: int) -> list[tuple[str, np.ndarray]]:
+        """Return n images on their way from noise, at so many noise ratios from large to small: titles and images.
+
+        What is shown is the clean image that the model expects at each of them, and at last what `sample` draws.
+        """
+        times = samplers.grid_for("adams", self.model_, STEPS)
+        states = SAMPLERS["adams"].make(spawn(seed))(self.model_, self.model_.prior().sample(n, spawn(seed)), times)
+        kept = set(np.linspace(0, len(times) - 1, frames).round().astype(int).tolist())
+        found = []
+        for k, (t, state) in enumerate(zip(times, states, strict=True)):
+            if k in kept:
+                clean = self.model_.decompose(state, t)[0]
+                found.append((f"{float(self.model_.process.ratio(t)):.2g}", self.transform_.inverse(clean)))
+        return found
 
     def log_prob(self, images: Any, labels: Any = None, draws: int = 64) -> Bound:
         """Return a lower bound of log P(image) in nats, and its standard error, each (n,).
@@ -151,9 +167,15 @@ class ImageDensity(BaseEstimator):
         Raises ValueError for images of another size, for values that the run has not learned, and unknown labels.
         """
         check_is_fitted(self)
-        pixels, _ = channels_first(np.asarray(images), "images", self.transform_.layout)
-        told = None if labels is None else np.array([self._position(label) for label in labels], dtype=np.int64)
-        return self.bound(pixels, told, draws, 0)
+        given = as_images(images, labels, self.transform_.layout)
+        return self.bound(given.pixels, self.positions(given), draws, 0)
+
+    def positions(self, given: Images) -> np.ndarray | None:
+        """Return the classes of images as positions among those of the run, None where either has none."""
+        if given.labels is None or not self.classes_:
+            return None
+        own = np.array([self.position(name) for name in given.classes], dtype=np.int64)
+        return own[given.labels]
 
     def bound(self, pixels: np.ndarray, told: np.ndarray | None, draws: int, seed: int) -> Bound:
         """Return `log_prob` of images (n, channels, height, width) whose classes are at the positions told."""
@@ -178,16 +200,16 @@ class ImageDensity(BaseEstimator):
     def save(self, folder: str | Path) -> None:
         """Write a RUN folder, the same that the command line makes. Raises ValueError where the folder is not empty."""
         check_is_fitted(self)
-        found = {"source": "python", "frequencies": list(self.frequencies_)}
-        names = [str(name) for name in self.classes_]
-        run = runs.create(Path(folder), {"estimator": True}, found, self.config_, self.transform_, classes=names)
+        found: dict[str, object] = {"source": "python", "frequencies": list(self.frequencies_)}
+        request: dict[str, object] = {"estimator": True}
+        run = runs.create(Path(folder), request, found, self.config_, self.transform_, classes=self.classes_)
         runs.save_final(run, self.model_, self.score_ratio_)
 
-    def _position(self, label: Any) -> int | None:
+    def position(self, label: Any) -> int | None:
         """Return where a label stands among the classes. Raises ValueError where it does not."""
         if label is None:
             return None
-        names = [str(name) for name in self.classes_]
+        names = self.classes_
         if str(label) not in names:
             known = f"one of {', '.join(names)}" if names else "none, since these images were learned without labels"
             raise ValueError(f"expected a class that the run has learned, {known}; got {label!r}")
@@ -199,11 +221,11 @@ class ImageDensity(BaseEstimator):
         if self.time_budget is not None:
             if not self.time_budget > 0:
                 raise ValueError(f"time_budget must be a positive number of seconds; got {self.time_budget!r}")
-            return with_steps(config, steps_within(config, problem, self.time_budget))
+            return replace(config, steps=steps_within(config, problem, self.time_budget))
         steps = automatic_steps(len(problem.train)) if self.max_iter == "auto" else self.max_iter
         if not isinstance(steps, numbers.Integral) or steps < 1:
             raise ValueError(f"max_iter must be 'auto' or a whole number of at least 1; got {self.max_iter!r}")
-        return with_steps(config, int(steps))
+        return replace(config, steps=int(steps))
 
 
 def automatic_steps(n: int) -> int:
@@ -237,22 +259,32 @@ def settings(
     )
 
 
-def problem_of(
-    pixels: np.ndarray, labels: np.ndarray | None, transform: PixelTransform, seed: int, device: str = "cpu"
-) -> Problem:
-    """Return images as rows to learn from and to validate on, a tenth, with their labels."""
-    rows = transform.rows(pixels)
-    train, validation, others = split(len(rows), seed)
-    train = np.concatenate([train, others])
+def problem_of(given: Images, transform: PixelTransform, seed: int, device: str = "cpu") -> Problem:
+    """Return images as rows to learn from and to validate on, with their labels; a tenth is left for a test."""
+    rows = torch.from_numpy(given.pixels).reshape(len(given.pixels), -1)
+    train, validation, _ = split(len(rows), seed)
     told = None
-    if labels is not None:
-        codes = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    if given.labels is not None:
+        codes = torch.from_numpy(given.labels)
         told = codes[train], codes[validation]
     return Problem(rows[train], rows[validation], device=device, pixels=transform, labels=told)
 
 
-def frequencies(labels: np.ndarray | None, classes: int) -> tuple[float, ...]:
+def frequencies(given: Images) -> tuple[float, ...]:
     """Return the share of each class."""
-    if labels is None:
+    if given.labels is None:
         return ()
-    return tuple((np.bincount(labels, minlength=classes) / len(labels)).tolist())
+    return tuple((np.bincount(given.labels, minlength=len(given.classes)) / len(given.labels)).tolist())
+
+
+def load(folder: str | Path) -> ImageDensity:
+    """Return the fitted estimator of a RUN folder of images. Raises ValueError where it is none or is damaged."""
+    found = runs.load(folder)
+    run, config = found.run, found.run.config
+    estimator = ImageDensity(config.process, config.objective, max_iter=config.steps, random_state=config.seed)
+    estimator.transform_, estimator.config_, estimator.model_ = run.pixels, config, found.model
+    estimator.classes_, estimator.notes_ = run.classes, found.notes
+    estimator.frequencies_ = tuple(run.data["frequencies"])  # type: ignore[arg-type]
+    estimator.score_ratio_, estimator.n_iter_ = found.score_ratio, config.steps
+    estimator.losses_ = [report.train for report in runs.read_metrics(Path(folder))]
+    return estimator

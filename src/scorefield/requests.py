@@ -14,6 +14,9 @@ from scorefield.transforms import TableTransform
 
 DEFAULT_BUDGET = "30s"
 
+BUILT_IN_IMAGES = ("digits", "mnist")
+"""Images by name: scikit-learn's digits, 8 x 8 in 17 levels, and MNIST from the user's files."""
+
 
 def request_of(options: cli.Fit) -> dict[str, object]:
     """Return what was asked for, without what was left out: the options that decide a run."""
@@ -33,6 +36,10 @@ def request_of(options: cli.Fit) -> dict[str, object]:
         "bounds",
         "network",
         "level",
+        "labels",
+        "layout",
+        "resize",
+        "crop",
     )
     if options.budget is not None and options.steps is not None:
         raise ValueError("expected --budget or --steps; got both; leave one out")
@@ -41,9 +48,12 @@ def request_of(options: cli.Fit) -> dict[str, object]:
     seconds(options.budget or DEFAULT_BUDGET)
     if options.budget is None and options.steps is None:
         asked["budget"] = DEFAULT_BUDGET
-    if options.data not in toys.TOYS:
+    if options.data not in toys.TOYS and options.data not in BUILT_IN_IMAGES:
         asked["data"] = str(Path(options.data).resolve())
-    return {name: asked[name] for name in names if asked[name] is not None}
+    if options.labels is not None:
+        asked["labels"] = str(Path(options.labels).resolve())
+    skipping = {"skip_bad": True} if options.skip_bad else {}
+    return {name: asked[name] for name in names if asked[name] is not None} | skipping
 
 
 def parts_of(request: dict) -> tuple[list[pd.DataFrame], str, list[str]]:

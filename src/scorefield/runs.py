@@ -55,14 +55,14 @@ class Run:
         """The transform of a table. Raises ValueError where the run learned images."""
         if isinstance(self.units, TableTransform):
             return self.units
-        raise ValueError(f"{self.folder} is a run of images, and this is for tables; sample, logprob and plot work")
+        raise ValueError(f"{self.folder} learned images, for which there are sample, logprob, evaluate and plot")
 
     @property
     def pixels(self) -> PixelTransform:
         """The transform of images. Raises ValueError where the run learned a table."""
         if isinstance(self.units, PixelTransform):
             return self.units
-        raise ValueError(f"{self.folder} is a run of a table, and this is for images; fit images first")
+        raise ValueError(f"{self.folder} learned a table, and this is for images; fit images first")
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,8 @@ def lower_bound_of_levels(
 ) -> Bound:
     """Return a lower bound of log P(x) in nats for x whose numbers lie on levels `step` apart, such as pixels.
 
-    As `lower_bound`, but what the last noisy sample y = x + r e says of x is a choice among levels (Kingma et al., 2021,
-    eq. 8), taken with r = step / 8, where hardly any choice is open: with e standard normal
+    As `lower_bound`, but what the last noisy sample y = x + r e says of x is a choice among levels
+    (Kingma et al., 2021, eq. 8), taken with r = step / 8, where hardly any choice is open: with e standard normal
     E log P(x | y) >= - d E log sum_j exp(-j (j - 2 e r / step) (step / r)^2 / 2), the sum over all whole j.
     No uniform noise is added to x, and no offset is typed in. Raises ValueError as `lower_bound`.
     """

@@ -1,5 +1,6 @@
 """Tables and images: read strictly and with little memory, written whole or not at all, split and fingerprinted."""
 
+from scorefield.data.image_arrays import arranged
 from scorefield.data.image_writing import check_image_output, write_images
 from scorefield.data.images import Images, as_images, is_images, read_images
 from scorefield.data.mnist import read_mnist
@@ -9,6 +10,7 @@ from scorefield.data.writing import check_output, write_blocks
 __all__ = [
     "Images",
     "Table",
+    "arranged",
     "as_images",
     "check_image_output",
     "check_output",

@@ -61,14 +61,14 @@ def drawn(n: int, size: int, where: str, seed: int) -> tuple[np.ndarray, list[st
     return np.sort(rows), [f"{where} has {n:,} images; {used}"]
 
 
-def find_layout(stored: Stored, layout: str | None) -> str:
+def find_layout(shape: tuple[int, ...], where: str, layout: str | None) -> str:
     """Return the layout of an array, as asked for or as its shape tells. Raises ValueError where it does not tell."""
-    shape, came = stored.shape, f"the shape {cut(str(stored.shape))}"
+    came = f"the shape {cut(str(shape))}"
     known = ", ".join(f"{name} {text}" for name, text in LAYOUTS.items())
     if layout is not None and layout not in LAYOUTS:
         raise mistake("layout", f"one of {known}", cut(layout))
     if len(shape) not in {3, 4}:
-        raise mistake(stored.where, f"images as {known}", came, "reshape the array")
+        raise mistake(where, f"images as {known}", came, "reshape the array")
     fits = ["HW"] if len(shape) == 3 else [name for name, at in (("HWC", 3), ("CHW", 1)) if shape[at] in CHANNELS]
     doubtful = len(fits) > 1 or (len(shape) == 3 and shape[2] in CHANNELS)
     if layout in fits:
@@ -76,11 +76,11 @@ def find_layout(stored: Stored, layout: str | None) -> str:
     if layout is not None or not fits:
         text = LAYOUTS[layout] if layout else f"{LAYOUTS['HWC']} or {LAYOUTS['CHW']}"
         remedy = "leave out channels of opacity; a single image needs a direction more, array[None]"
-        raise mistake(stored.where, f"{text} with 1 or 3 channels", came, remedy)
+        raise mistake(where, f"{text} with 1 or 3 channels", came, remedy)
     if doubtful:
         several = " or ".join(fits) if len(fits) > 1 else "HW, or a single image with channels"
         remedy = f"say which with --layout {fits[0]}" + (f" or {fits[1]}" if len(fits) > 1 else "; or use array[None]")
-        raise mistake(stored.where, "a shape with one meaning", f"{came}, which may be {several}", remedy)
+        raise mistake(where, "a shape with one meaning", f"{came}, which may be {several}", remedy)
     return fits[0]
 
 
@@ -94,8 +94,15 @@ def read_array(stored: Stored, layout: str, rows: np.ndarray) -> np.ndarray:
     images = np.empty((n, channels, height, width), stored.dtype.newbyteorder("="))
     target = arranged(images, layout)
     (_fill_turned if stored.fortran else _fill)(stored, rows, target)
-    _check_finite(target, rows, stored.where)
+    check_finite(target, rows, stored.where)
     return images
+
+
+def channels_first(array: np.ndarray, layout: str) -> np.ndarray:
+    """Return images in a layout as (n, channels, height, width)."""
+    if layout == "HW":
+        return np.ascontiguousarray(array[:, None])
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2) if layout == "HWC" else array)
 
 
 def event(shape: tuple[int, ...], layout: str) -> tuple[int, int, int]:
@@ -144,7 +151,8 @@ def _fill_turned(stored: Stored, rows: np.ndarray, target: np.ndarray) -> None:
         check_end(file.read(1), stored.where)
 
 
-def _check_finite(images: np.ndarray, rows: np.ndarray, where: str) -> None:
+def check_finite(images: np.ndarray, rows: np.ndarray, where: str) -> None:
+    """Refuse images with a number that is not finite or too large to be squared; rows are their places in the file."""
     if images.dtype.kind != "f":
         return
     step = rows_at_once(math.prod(images.shape[1:]))

@@ -10,7 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from scorefield.data.idx import idx, images_in, is_idx, labels_beside
-from scorefield.data.image_arrays import LIMIT, Shape, brought, drawn, event, find_layout, read_array
+from scorefield.data.image_arrays import (
+    LIMIT,
+    Shape,
+    brought,
+    channels_first,
+    check_finite,
+    drawn,
+    event,
+    find_layout,
+    read_array,
+)
 from scorefield.data.image_files import SUFFIXES, Listing, list_pictures, read_pictures
 from scorefield.data.labels import Labels, classified, file_labels, read_labels, stored_labels
 from scorefield.data.messages import cut, listed, mistake, show
@@ -74,14 +84,19 @@ def read_images(
 
 
 def as_images(
-    pixels: np.ndarray,
-    labels: Sequence[str] | np.ndarray | None = None,
-    layout: str = "CHW",
-    notes: Sequence[str] = (),
+    images: np.ndarray, labels: Sequence[str] | np.ndarray | None = None, layout: str | None = None
 ) -> Images:
-    """Return pixels (n, channels, height, width), and labels that are names or integers, as `read_images` would."""
-    found = None if labels is None else classified(labels, "labels")
-    return _made(pixels, found, layout, list(notes))
+    """Return an array (n, H, W), (n, H, W, C) or (n, C, H, W), and labels that are names or integers, as Images.
+
+    Raises ValueError as `read_images`, and for labels of another number.
+    """
+    if images.dtype.kind not in "buif":
+        raise mistake("images", "numbers", f"the type {images.dtype}")
+    layout = find_layout(images.shape, "images", layout)
+    check_finite(images, np.arange(len(images)), "images")
+    if labels is not None and len(labels) != len(images):
+        raise mistake("labels", f"one for each of {len(images):,} images", f"{len(labels):,}")
+    return _made(channels_first(images, layout), None if labels is None else classified(labels, "labels"), layout, [])
 
 
 def is_images(source: str | Path) -> bool:
@@ -129,7 +144,7 @@ def _picture_labels(folder: Path, listing: Listing, labels: str | Path | None) -
 
 def _from_array(path: Path, labels: str | Path | None, layout: str | None, shape: Shape, seed: int) -> Images:
     stored, beside, notes = _stored(path, own=labels is None)
-    layout = find_layout(stored, layout)
+    layout = find_layout(stored.shape, stored.where, layout)
     n, where = stored.shape[0], show(path)
     found = None
     if labels is not None:

@@ -40,6 +40,8 @@ class UNet(nn.Module):
     classes: number of labels that may be given, 0 for none; where no label is given the class is `classes`.
     """
 
+    rates: Tensor
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -104,12 +106,12 @@ class UNet(nn.Module):
         padded = functional.pad(image, (0, -width % cell, 0, -height % cell), mode="replicate")
         patches = functional.pixel_unshuffle(padded, self.patch)
         hidden, kept = self.enter(patches.contiguous(memory_format=torch.channels_last)), []
-        for blocks, halve in zip(self.descent, [*self.halve, None], strict=True):
-            for block in blocks:
-                hidden = block(hidden, told)
-            if halve is not None:
+        for k, blocks in enumerate(self.descent):
+            if k:
                 kept.append(hidden)
-                hidden = halve(hidden)
+                hidden = self.halve[k - 1](hidden)
+            for block in blocks:  # type: ignore[attr-defined]
+                hidden = block(hidden, told)
         for blocks, refine, merge in zip(*map(reversed, (self.ascent, self.refine, self.merge)), strict=True):
             finer = functional.pixel_shuffle(_at_each_place(refine, hidden), 2)
             hidden = _at_each_place(merge, torch.cat([finer, kept.pop()], 1))
@@ -152,5 +154,5 @@ def _linear(inputs: int, outputs: int, generator: Generator | None) -> nn.Linear
 
 def _filled(layer: Layer, generator: Generator | None) -> Layer:
     nn.init.kaiming_normal_(layer.weight, nonlinearity="linear", generator=generator)
-    nn.init.zeros_(layer.bias)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
