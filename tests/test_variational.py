@@ -7,13 +7,14 @@ import pytest
 import torch
 from cases import DENSITIES, F64, Wavy, f64, learned, z_limit
 from scipy import stats
+from scipy.integrate import quad
 from torch import Generator
 
 from scorefield.densities import GaussianMixture
 from scorefield.likelihood import log_prob
 from scorefield.model import Denoiser, ExactDenoiser
 from scorefield.process import EDM, VE, VP, Cosine, Straight, SubVP
-from scorefield.variational import REPEATS, lower_bound
+from scorefield.variational import LAST, REPEATS, choice_entropy, lower_bound, lower_bound_of_levels
 
 PROCESSES = pytest.mark.parametrize(
     "process", [VP(), SubVP(), VE(), EDM(), Cosine(), Straight()], ids=lambda p: type(p).__name__
@@ -136,3 +137,38 @@ def test_too_few_draws_are_refused_and_no_rows_are_fine():
     with pytest.raises(ValueError, match=f"at least {2 * REPEATS} draws a row for its error; got 15"):
         lower_bound(model, torch.zeros(3, 2, dtype=F64), draws=15)
     assert lower_bound(model, torch.zeros(0, 2, dtype=F64)).value.shape == (0,)
+
+
+LATTICE = torch.tensor([[i, j] for i in range(4) for j in range(3)], dtype=F64) / 2
+
+
+@PROCESSES
+def test_an_exact_model_of_levels_reaches_their_log_probability(process):
+    """Twelve points half a unit apart: the bound is log P itself, within its error (1e-6) and the choice left open."""
+    weights = torch.arange(1, 13, dtype=F64)
+    density = GaussianMixture(weights, LATTICE, torch.zeros(1, 2, 2, dtype=F64))
+    pick = torch.multinomial(weights, 2_000, replacement=True, generator=Generator().manual_seed(0))
+    model = ExactDenoiser(density, process)
+    found = lower_bound_of_levels(model, LATTICE[pick], 0.5, draws=64, generator=Generator().manual_seed(1))
+    gap = found.value - (weights / weights.sum()).log()[pick]
+    error = float(gap.std()) / math.sqrt(len(gap))
+    assert abs(float(gap.mean())) < z_limit(1) * error + 2 * choice_entropy(LAST)
+    assert error < 0.03
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.125, 0.3, 1.0])
+def test_the_open_choice_is_that_of_a_noisy_level(ratio):
+    """Against SciPy's quadrature of log P(0 | y) by theta-like sums, and the entropy of the noise where it is large."""
+    j = np.arange(-40, 41)
+    missed = lambda e: np.logaddexp.reduce(-((ratio * e - j) ** 2) / (2 * ratio**2)) + e**2 / 2
+    value = quad(lambda e: missed(e) * stats.norm.pdf(e), -9, 9, limit=500, epsabs=1e-12)[0]
+    assert choice_entropy(ratio) == pytest.approx(value, rel=1e-5, abs=1e-10)
+    if ratio == 1.0:
+        assert choice_entropy(ratio) == pytest.approx(0.5 * math.log(2 * math.pi * math.e), abs=1e-3)
+
+
+def test_a_bound_of_levels_asks_for_draws_and_takes_no_rows():
+    model = ExactDenoiser(GaussianMixture(torch.ones(12, dtype=F64), LATTICE, torch.zeros(1, 2, 2, dtype=F64)), VP())
+    with pytest.raises(ValueError, match="at least 16 draws"):
+        lower_bound_of_levels(model, LATTICE, 0.5, draws=8)
+    assert lower_bound_of_levels(model, LATTICE[:0], 0.5).value.shape == (0,)

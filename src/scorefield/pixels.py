@@ -129,10 +129,11 @@ def _step(pixels: np.ndarray) -> float:
         return 0.0
     if values.dtype.kind in "bui":
         return float(np.gcd.reduce(np.diff(values.astype(np.int64))))
-    gaps = np.diff(values.astype(np.float64))
-    step = float(gaps.min())
-    whole = np.round((values[-1] - values[0]) / step)
-    step = float(values[-1] - values[0]) / whole if whole <= MOST_LEVELS else 0.0
-    error = np.finfo(values.dtype).eps * np.abs(values).max()
-    multiples = (values - values[0]) / step if step else gaps
-    return step if step and np.abs(multiples - np.round(multiples)).max() * step < 8 * error + 1e-4 * step else 0.0
+    span, exact = float(values[-1]) - float(values[0]), values.astype(np.float64)
+    gap = float(np.diff(exact).min())
+    count = round(span / gap)
+    if count > MOST_LEVELS:
+        return 0.0
+    step, rounding = span / count, 8 * float(np.finfo(values.dtype).eps) * float(np.abs(exact).max())
+    places = (exact - exact[0]) / step
+    return step if float(np.abs(places - places.round()).max()) < 1e-3 + rounding / step else 0.0

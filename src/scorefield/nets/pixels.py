@@ -12,7 +12,7 @@ LOWEST, HIGHEST = 1e-3, 1e3
 """The range of noise ratios of the table; outside of it the nearest one serves."""
 
 REACH = 6.0
-"""The table goes this many noise standard deviations beyond the smallest and the largest value."""
+"""The table goes this many standard deviations, of the noise and of `width`, beyond the outer levels."""
 
 
 class PixelPosterior(nn.Module):
@@ -44,7 +44,8 @@ class PixelPosterior(nn.Module):
         if len(levels) < 2:
             raise ValueError(f"expected pixels of at least two values; got {len(levels)}")
         levels = levels.double()
-        self.ends.copy_(torch.stack([levels[0], levels[-1]]).expand(len(counts), 2))
+        ends = torch.stack([levels[0] - REACH * width, levels[-1] + REACH * width])
+        self.ends.copy_(ends.expand(len(counts), 2))
         for channel, seen in enumerate(counts.double() + 1):
             for row, ratio in enumerate(self._ratios().tolist()):
                 low, high = (float(end) for end in self._range(self.ends[channel].double(), ratio))
@@ -85,5 +86,5 @@ class PixelPosterior(nn.Module):
 
     @staticmethod
     def _range(ends: Tensor, ratio: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Return between which values the table lies at a ratio, for the smallest and the largest level."""
+        """Return between which values the table lies at a ratio, for the ends of the values without noise."""
         return ends[0] - REACH * ratio, ends[1] + REACH * ratio
