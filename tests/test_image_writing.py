@@ -119,15 +119,15 @@ def test_a_grid_of_16_bits_keeps_them(tmp_path):
 
 def test_limits_are_black_and_white_and_what_is_beyond_is_cut(tmp_path):
     images = np.array([-2.0, -1, -0.5, 0, 0.99, 1, 7, 1 / 255]).reshape(1, 1, 2, 4)
-    write_images(tmp_path / "a.png", [images], "HW", limits=(-1, 1))
+    write_images(tmp_path / "a.png", [images], "HW", limits=(-1.0, 1.0))
     found = np.asarray(Image.open(tmp_path / "a.png"))[2:4, 2:6].ravel().tolist()
     assert found == [0, 0, 64, 128, 254, 255, 255, 128]
     levels = np.arange(17).reshape(17, 1, 1, 1)
-    write_images(tmp_path / "f", [levels], "HW", limits=(0, 16))
+    write_images(tmp_path / "f", [levels], "HW", limits=(0.0, 16.0))
     shown = read_images(tmp_path / "f").pixels.ravel()
     assert (np.rint(shown / 255 * 16) == np.arange(17)).all()
     every = np.arange(256, dtype="uint8").reshape(1, 1, 16, 16)
-    write_images(tmp_path / "b.png", [every], "HW", limits=(0, 255))
+    write_images(tmp_path / "b.png", [every], "HW", limits=(0.0, 255.0))
     assert (np.asarray(Image.open(tmp_path / "b.png"))[2:-2, 2:-2] == every[0, 0]).all()
 
 
