@@ -1,19 +1,17 @@
 """IDX files, the format of MNIST: two zeros, a type, the number of directions, the sizes, the numbers."""
 
 import gzip
-import io
 import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from scorefield.data.messages import listed, mistake, show
-from scorefield.data.stored import MAX_RATIO, Stored
+from scorefield.data.stored import MAX_RATIO, Bytes, Stored
 
 TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 """The types of numbers by the third byte of a file."""
@@ -102,10 +100,10 @@ def _is_compressed(path: Path) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[Bytes]:
     if _is_compressed(path):
         with gzip.open(path, "rb") as unpacked:
-            yield io.BufferedReader(unpacked)
+            yield unpacked
     else:
         with path.open("rb") as file:
             yield file

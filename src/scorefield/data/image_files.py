@@ -106,18 +106,19 @@ def _entries(root: Path, folder: Path, prefix: str, listing: Listing) -> Iterato
     """Put the files of a folder into the listing, and yield its folders. Hidden ones are not pictures."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            name, hidden = prefix + entry.name, entry.name.startswith(".")
-            picture = entry.name.lower().endswith(SUFFIXES) and not hidden
-            inside = not entry.is_symlink() or Path(os.path.realpath(entry.path)).is_relative_to(root.resolve())
-            if entry.is_dir() and not hidden:
-                if inside:
-                    yield entry
-                else:
-                    listing.outside.append(name)
-            elif picture and (not inside or (entry.is_symlink() and not entry.is_file())):
-                listing.outside.append(name)
+            name = prefix + entry.name
+            hidden, picture = entry.name.startswith("."), entry.name.lower().endswith(SUFFIXES)
+            if entry.is_symlink() and not hidden and not _stays(root, Path(entry.path)):
+                (listing.outside if picture or Path(entry.path).is_dir() else listing.others).append(name)
+            elif hidden or not entry.is_dir():
+                (listing.names if picture and not hidden and entry.is_file() else listing.others).append(name)
             else:
-                (listing.names if picture and entry.is_file() else listing.others).append(name)
+                yield entry
+
+
+def _stays(root: Path, link: Path) -> bool:
+    """Return whether a link leads to something inside the folder root."""
+    return link.exists() and Path(os.path.realpath(link)).is_relative_to(root.resolve())
 
 
 def _judged(

@@ -80,7 +80,9 @@ def read_images(
             if layout is not None:
                 raise mistake("layout", "an array", f"{where}, a folder", "leave the option out")
             return _from_pictures(path, labels, shape, skip_bad, seed)
-        return _from_array(inside or path, labels, layout, shape, seed)
+    path = inside or path
+    with readable(show(path), "readable images"):
+        return _from_array(path, labels, layout, shape, seed)
 
 
 def as_images(

@@ -64,7 +64,7 @@ def stored_labels(stored: Stored) -> np.ndarray:
     """Return the numbers or names of an array of labels. Raises ValueError for more or less than one direction."""
     if len(stored.shape) != 1:
         raise mistake(stored.where, "labels as an array of one direction, (n,)", f"the shape {stored.shape}")
-    with stored.opened() as file:
+    with readable(stored.where, "readable labels"), stored.opened() as file:
         file.read(stored.offset)
         values = numbers(file, stored.dtype, stored.shape[0])
         check_end(file.read(1), stored.where)

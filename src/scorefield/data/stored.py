@@ -1,5 +1,6 @@
 """Arrays in files, of .npy, .npz or IDX: what they declare is checked before any number is read."""
 
+import io
 import math
 import zipfile
 from collections.abc import Callable, Iterator
@@ -7,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import cast
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from scorefield.data.sources import UNREADABLE, check_unique
 
 MAX_RATIO = 100
 """How many times its size the arrays of a compressed file may take, so that a small file cannot fill memory."""
+
+
+Bytes = io.BufferedIOBase
+"""A file that is open for reading: as itself, or as what an archive or gzip unpacks."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Stored:
     dtype: np.dtype
     fortran: bool
     offset: int
-    opened: Callable[[], AbstractContextManager[IO[bytes]]]
+    opened: Callable[[], AbstractContextManager[Bytes]]
 
 
 def npy(path: Path, member: zipfile.ZipInfo | None = None, kinds: str = "biuf") -> Stored:
@@ -71,7 +76,7 @@ def members(path: Path) -> dict[str, zipfile.ZipInfo]:
     return dict(zip(keys, found, strict=True))
 
 
-def numbers(file: IO[bytes], dtype: np.dtype, count: int) -> np.ndarray:
+def numbers(file: Bytes, dtype: np.dtype, count: int) -> np.ndarray:
     """Return the next numbers of a file, in the machine's order of bytes."""
     content = file.read(count * dtype.itemsize)
     if len(content) < count * dtype.itemsize:
@@ -80,13 +85,13 @@ def numbers(file: IO[bytes], dtype: np.dtype, count: int) -> np.ndarray:
 
 
 @contextmanager
-def _opened(path: Path, member: zipfile.ZipInfo | None) -> Iterator[IO[bytes]]:
+def _opened(path: Path, member: zipfile.ZipInfo | None) -> Iterator[Bytes]:
     if member is None:
         with path.open("rb") as file:
             yield file
     else:
         with zipfile.ZipFile(path) as archive, archive.open(member) as part:
-            yield part
+            yield cast(zipfile.ZipExtFile, part)
 
 
 def _header(path: Path, member: zipfile.ZipInfo | None, where: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:

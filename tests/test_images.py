@@ -1,0 +1,865 @@
+"""Reading images: what comes back is what was stored, to the bit, whatever it was stored in; the rest is refused."""
+
+import gzip
+import io
+import os
+import struct
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+import scipy.stats
+from PIL import Image
+
+from scorefield.data import as_images, image_arrays, image_files, is_images, mnist, read_images, read_mnist, sources
+
+LAYOUTS = {"HW": (5, 6, 4), "HWC": (5, 6, 4, 3), "CHW": (5, 3, 6, 4)}
+TYPES = ["uint8", "uint16", "int64", "bool", "float16", "float32", "float64"]
+
+
+def array(shape, dtype="uint8", seed=0):
+    draw = np.random.default_rng(seed)
+    if np.dtype(dtype).kind == "f":
+        return draw.normal(size=shape).astype(dtype)
+    return draw.integers(0, 2 if dtype == "bool" else 256, shape).astype(dtype)
+
+
+def channels_first(images, layout):
+    return {"HW": lambda x: x[:, None], "HWC": lambda x: np.moveaxis(x, -1, 1), "CHW": lambda x: x}[layout](images)
+
+
+def save_png(path, levels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(levels).save(path, **options)
+    return path
+
+
+def folder_of(folder, images, start=0):
+    """Single pictures whose names have the order of the images."""
+    for i, image in enumerate(images):
+        save_png(folder / f"{start + i:03d}.png", image)
+    return folder
+
+
+def idx_bytes(values, kind=8):
+    sizes = struct.pack(f">{values.ndim}I", *values.shape)
+    return bytes([0, 0, kind, values.ndim]) + sizes + values.astype(values.dtype.newbyteorder(">")).tobytes()
+
+
+def message(action):
+    """What a ValueError says, which must be one line."""
+    with pytest.raises(ValueError, match=r": expected .*; got ") as caught:
+        action()
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.isprintable()
+    return text
+
+
+# Arrays
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("order", "CF")
+def test_an_array_is_read_to_the_bit_in_every_layout_type_order_and_kind_of_file(layout, dtype, order, tmp_path):
+    images = np.asarray(array(LAYOUTS[layout], dtype), order=order)
+    np.save(tmp_path / "a.npy", images)
+    np.savez(tmp_path / "b.npz", X=images)
+    np.savez_compressed(tmp_path / "c.npz", images=images)
+    np.save(tmp_path / "d.npy", images.astype(images.dtype.newbyteorder(">")))
+    found = [read_images(tmp_path / name) for name in ("a.npy", "b.npz", "c.npz", "d.npy")]
+    for one in found:
+        assert one.pixels.dtype == dtype
+        assert one.pixels.flags.c_contiguous
+        assert one.pixels.tobytes() == np.ascontiguousarray(channels_first(images, layout)).tobytes()
+        assert (one.layout, one.labels, one.classes) == (layout, None, ())
+    assert len({one.digest for one in found}) == 1
+
+
+@pytest.mark.parametrize("group", [1, 100, 2**18])
+@pytest.mark.parametrize("order", "CF")
+def test_blocks_show_nowhere(group, order, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "GROUP", group)
+    images = array((17, 5, 4, 3))
+    np.save(tmp_path / "a.npy", np.asarray(images, order=order))
+    assert (read_images(tmp_path / "a.npy").pixels == channels_first(images, "HWC")).all()
+
+
+AMBIGUOUS = {
+    "3 by 3 pixels, or a picture with channels": ((7, 3, 3), ["(7, 3, 3)", "--layout HW"]),
+    "a single picture": ((28, 28, 3), ["(28, 28, 3)", "--layout HW", "array[None]"]),
+    "three first and last": ((7, 3, 9, 3), ["HWC or CHW", "--layout HWC or CHW"]),
+    "one first, three last": ((7, 1, 9, 3), ["HWC or CHW"]),
+    "two channels": ((7, 9, 9, 2), ["1 or 3 channels", "opacity"]),
+    "four channels": ((7, 4, 9, 9), ["1 or 3 channels", "opacity"]),
+    "a table": ((7, 9), ["(n, height, width)", "reshape"]),
+    "five directions": ((2, 3, 4, 4, 3), ["(n, height, width)", "reshape"]),
+}
+
+
+@pytest.mark.parametrize("case", AMBIGUOUS)
+def test_a_shape_without_one_meaning_is_refused_with_the_remedy(case, tmp_path):
+    shape, fragments = AMBIGUOUS[case]
+    np.save(tmp_path / "a.npy", np.zeros(shape, "uint8"))
+    text = message(lambda: read_images(tmp_path / "a.npy"))
+    assert not [fragment for fragment in [str(tmp_path), *fragments] if fragment not in text], text
+
+
+def test_the_remedy_resolves_the_ambiguity(tmp_path):
+    images = array((7, 3, 9, 3))
+    np.save(tmp_path / "a.npy", images)
+    np.save(tmp_path / "b.npy", images[..., 0])
+    for layout in ("HWC", "CHW"):
+        found = read_images(tmp_path / "a.npy", layout=layout)
+        assert (found.pixels == channels_first(images, layout)).all()
+        assert found.layout == layout
+    assert (read_images(tmp_path / "b.npy", layout="HW").pixels[:, 0] == images[..., 0]).all()
+    assert "(n, height, width)" in message(lambda: read_images(tmp_path / "a.npy", layout="HW"))
+    assert "CHW (n, channels, height, width)" in message(lambda: read_images(tmp_path / "a.npy", layout="NCHW"))
+    folder_of(tmp_path / "f", images[..., 0])
+    assert "leave the option out" in message(lambda: read_images(tmp_path / "f", layout="HW"))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e200])
+def test_a_number_that_is_not_finite_is_named_by_its_place_in_the_array(bad, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "GROUP", 30)
+    images = array((9, 4, 5, 3), "float64")
+    images[6, 1, 4, 2] = bad
+    np.save(tmp_path / "a.npy", images)
+    assert "at [6, 1, 4, 2]: expected finite numbers" in message(lambda: read_images(tmp_path / "a.npy"))
+
+
+def npy_bytes(values):
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def lying(shape, dtype="|u1"):
+    """A .npy file whose header declares a shape and which holds 16 bytes."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return file.getvalue() + bytes(16)
+
+
+def zipped(**parts):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+GOOD = array((4, 6, 5))
+HOSTILE_ARRAYS = {
+    "4 TB declared": ("a.npy", lying((10**6, 1000, 1000, 3)), ["3,000,000,000,000 bytes", "cut short"]),
+    "more digits than can be printed": ("a.npy", lying((10**400, 9, 9)), ["over 2^63"]),
+    "negative": ("a.npy", lying((-1, 4, 4)), ["at least one row"]),
+    "no image": ("a.npy", npy_bytes(np.zeros((0, 4, 4))), ["at least one row"]),
+    "no pixel": ("a.npy", npy_bytes(np.zeros((4, 0, 4))), ["at least one row"]),
+    "trailing bytes": ("a.npy", npy_bytes(GOOD) + b"more", ["120 bytes", "124"]),
+    "cut short": ("a.npy", npy_bytes(GOOD)[:-3], ["120 bytes", "117"]),
+    "no numpy file": ("a.npy", b"PNG or so", ["header of a numpy array"]),
+    "empty file": ("a.npy", b"", ["header of a numpy array"]),
+    "objects": ("a.npy", npy_bytes(np.array([[[None]]])), ["dtype 'object'"]),
+    "complex": ("a.npy", npy_bytes(GOOD + 1j), ["complex128"]),
+    "text": ("a.npy", npy_bytes(GOOD.astype(str)), ["booleans, integers or floats"]),
+    "fields": ("a.npy", npy_bytes(np.zeros((2, 4, 4), [("a", int)])), ["booleans, integers or floats"]),
+    "bomb": ("a.npz", zipped(X=npy_bytes(np.zeros((1000, 50, 50)))), ["at most 100 times"]),
+    "two arrays of images": ("a.npz", zipped(a=npy_bytes(GOOD), b=npy_bytes(GOOD)), ["X, x or images", "a, b"]),
+    "both X and x": ("a.npz", zipped(X=npy_bytes(GOOD), x=npy_bytes(GOOD)), ["one array of images"]),
+    "no array": ("a.npz", zipped(), ["one array of images"]),
+    "too few labels": ("a.npz", zipped(X=npy_bytes(GOOD), y=npy_bytes(np.arange(3))), ["4 labels", "got 3"]),
+    "labels as a table": ("a.npz", zipped(X=npy_bytes(GOOD), y=npy_bytes(np.eye(4))), ["one direction", "(4, 4)"]),
+    "measurements as labels": (
+        "a.npz",
+        zipped(X=npy_bytes(GOOD), y=npy_bytes(np.array([1, 2, 0.5, 3]))),
+        ["integers or names", "0.5 for image 3"],
+    ),
+    "objects as labels": (
+        "a.npz",
+        zipped(X=npy_bytes(GOOD), y=npy_bytes(np.array(["a", None, "b", "c"], dtype=object))),
+        ["dtype 'object'"],
+    ),
+    "no archive": ("a.npz", b"PK nothing", ["readable images"]),
+    "a table": ("a.csv", b"x,y\n1,2\n", ["expected images", "'.csv'"]),
+    "one picture": ("a.png", b"", ["a folder of pictures", "name its folder"]),
+    "another kind": ("a.tiff", b"II*\0 and more", ["an IDX file", "49 49 2a 00"]),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE_ARRAYS)
+def test_a_hostile_array_is_refused_in_one_line(case, tmp_path):
+    name, content, fragments = HOSTILE_ARRAYS[case]
+    (tmp_path / name).write_bytes(content)
+    tracemalloc.start()
+    text = message(lambda: read_images(tmp_path / name))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not [fragment for fragment in [name, *fragments] if fragment not in text], text
+    assert peak < 4e6
+
+
+def test_a_damaged_member_of_an_archive_is_noticed_by_its_checksum(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, X=GOOD)
+    content = bytearray(path.read_bytes())
+    content[content.index(GOOD.tobytes()) + 7] ^= 1
+    path.write_bytes(content)
+    assert "CRC" in message(lambda: read_images(path))
+
+
+# IDX
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [(8, "u1"), (9, "i1"), (11, "i2"), (12, "i4"), (13, "f4"), (14, "f8")], ids=str
+)
+def test_idx_files_of_every_type_are_read_packed_or_not(kind, dtype, tmp_path):
+    images = array((4, 6, 5), "int64", 3).astype(dtype)
+    (tmp_path / "a").write_bytes(idx_bytes(images, kind))
+    (tmp_path / "b.gz").write_bytes(gzip.compress(idx_bytes(images, kind)))
+    for name in ("a", "b.gz"):
+        found = read_images(tmp_path / name)
+        assert found.pixels.dtype == images.dtype
+        assert (found.pixels[:, 0] == images).all()
+        assert is_images(tmp_path / name)
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize("mark", ["-", "."])
+def test_a_folder_of_idx_files_is_its_training_part_with_labels_in_every_spelling(mark, end, tmp_path):
+    pack = gzip.compress if end else bytes
+    for part, seed in (("train", 0), ("t10k", 1)):
+        images, labels = array((5, 4, 4), seed=seed), np.array([7, 10, 2, 2, 7], "u1")
+        (tmp_path / f"{part}-images{mark}idx3-ubyte{end}").write_bytes(pack(idx_bytes(images)))
+        (tmp_path / f"{part}-labels{mark}idx1-ubyte{end}").write_bytes(pack(idx_bytes(labels)))
+    found = read_images(tmp_path)
+    assert (found.pixels[:, 0] == array((5, 4, 4))).all()
+    assert found.classes == ("2", "7", "10")
+    assert found.labels.tolist() == [1, 2, 0, 0, 1]
+    assert found.labels.dtype == np.int64
+    test = read_images(tmp_path / f"t10k-images{mark}idx3-ubyte{end}")
+    assert (test.pixels[:, 0] == array((5, 4, 4), seed=1)).all()
+    assert test.labels.tolist() == found.labels.tolist()
+
+
+IDX = idx_bytes(GOOD)
+HOSTILE_IDX = {
+    "wrong magic": (b"\1" + IDX[1:], ["an IDX file", "01 00 08 03"]),
+    "unknown type": (b"\0\0\7\3" + IDX[4:], ["an IDX file", "00 00 07 03"]),
+    "no direction": (b"\0\0\x08\0", ["an IDX file"]),
+    "empty": (b"", ["an IDX file", "none"]),
+    "cut in the sizes": (IDX[:10], ["3 sizes of 4 bytes", "6 bytes"]),
+    "claims more": (IDX[:4] + b"\xff" * 4 + IDX[8:], ["128,849,018,866 bytes", "got 136"]),
+    "claims nothing": (IDX[:4] + bytes(4) + IDX[8:], ["at least one number"]),
+    "trailing bytes": (IDX + b"x", ["136 bytes", "137"]),
+    "labels as images": (idx_bytes(np.zeros(9, "u1")), ["(n, height, width)", "(9,)"]),
+    "packed, claims more": (gzip.compress(IDX[:4] + b"\xff" * 4 + IDX[8:]), ["at most 16,777,216 bytes"]),
+    "packed, ends early": (gzip.compress(IDX[:-1]), ["ends early"]),
+    "packed, trailing bytes": (gzip.compress(IDX + b"x"), ["no more bytes than its header declares"]),
+    "packed, cut short": (gzip.compress(IDX)[:-9], ["end-of-stream"]),
+    "packed, damaged": (gzip.compress(IDX)[:-8] + bytes(8), ["CRC"]),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE_IDX)
+def test_a_hostile_idx_file_is_refused_before_memory_is_taken(case, tmp_path):
+    content, fragments = HOSTILE_IDX[case]
+    (tmp_path / "images-idx3-ubyte").write_bytes(content)
+    tracemalloc.start()
+    text = message(lambda: read_images(tmp_path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not [fragment for fragment in ["images-idx3-ubyte", *fragments] if fragment not in text], text
+    assert peak < 4e6
+
+
+def test_labels_in_order_are_no_bomb_and_zeros_are(tmp_path):
+    """60,000 labels in order are packed 400-fold; a gigabyte of zeros is not read."""
+    labels = np.repeat(np.arange(10, dtype="u1"), 6_000)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((60_000, 1, 2), "u1")))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
+    assert (read_images(tmp_path).labels == labels).all()
+    pack = zlib.compressobj(wbits=31)
+    bomb = pack.compress(b"\0\0\x08\3" + struct.pack(">3I", 1 << 7, 1 << 9, 1 << 9))
+    bomb += b"".join(pack.compress(bytes(1 << 18)) for _ in range(1 << 7)) + pack.flush()
+    (tmp_path / "bomb").write_bytes(bomb)
+    assert "33,554,448; unpack it" in message(lambda: read_images(tmp_path / "bomb"))
+
+
+def test_several_files_of_images_must_be_told_apart(tmp_path):
+    for name in ("a-images-idx3-ubyte", "b-images-idx3-ubyte"):
+        (tmp_path / name).write_bytes(IDX)
+    assert "a-images-idx3-ubyte, b-images-idx3-ubyte; name the file" in message(lambda: read_images(tmp_path))
+
+
+# MNIST
+
+
+@pytest.fixture
+def no_mnist(tmp_path, monkeypatch):
+    """A home without a cache, no variable, and small files in place of the published ones."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv(mnist.VARIABLE, raising=False)
+    files = {}
+    for part, seed in (("train", 0), ("t10k", 1)):
+        files[f"{part}-images-idx3-ubyte"] = idx_bytes(array((5, 28, 28), seed=seed))
+        files[f"{part}-labels-idx1-ubyte"] = idx_bytes(np.array([4, 0, 1, 9, 4], "u1"))
+    digests = {name: mnist.hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    monkeypatch.setattr(mnist, "DIGESTS", digests)
+    return files
+
+
+def test_mnist_comes_from_a_folder_or_the_variable(no_mnist, tmp_path, monkeypatch):
+    for name, content in no_mnist.items():
+        (tmp_path / "data" / "mnist").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "mnist" / f"{name}.gz").write_bytes(gzip.compress(content))
+    named = read_mnist("test", tmp_path / "data" / "mnist")
+    assert (named.pixels[:, 0] == array((5, 28, 28), seed=1)).all()
+    assert named.classes == ("0", "1", "4", "9")
+    for value in ("data", "data/mnist"):
+        monkeypatch.setenv(mnist.VARIABLE, str(tmp_path / value))
+        assert read_mnist("test").digest == named.digest
+        assert (read_mnist().pixels[:, 0] == array((5, 28, 28))).all()
+    assert "train-images-idx3-ubyte.gz" in message(lambda: read_mnist(folder=tmp_path))
+    assert "one of train, test" in message(lambda: read_mnist("validation"))
+
+
+def test_mnist_is_fetched_once_and_only_if_it_is_the_published_one(no_mnist, tmp_path, monkeypatch):
+    asked = []
+
+    def mirror(url, timeout):
+        asked.append(url)
+        if "ossci" in url:
+            return io.BytesIO(gzip.compress(b"something else"))
+        return io.BytesIO(gzip.compress(no_mnist[url.split("/")[-1].removesuffix(".gz")]))
+
+    monkeypatch.setattr(mnist.urllib.request, "urlopen", mirror)
+    first = read_mnist()
+    assert (first.pixels[:, 0] == array((5, 28, 28))).all()
+    assert len(asked) == 4
+    assert read_mnist().digest == first.digest
+    assert len(asked) == 4
+    cache = tmp_path / "home" / ".cache" / "scorefield" / "mnist"
+    assert sorted(path.name for path in cache.iterdir()) == ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"]
+
+
+def test_without_a_network_the_message_says_where_files_go(no_mnist, monkeypatch):
+    def down(url, timeout):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(mnist.urllib.request, "urlopen", down)
+    text = message(read_mnist)
+    for fragment in ("train-images-idx3-ubyte.gz", "Name or service not known", "SCOREFIELD_DATA", ".cache/scorefield"):
+        assert fragment in text
+
+
+@pytest.mark.skipif(mnist.VARIABLE not in os.environ, reason="needs MNIST in a folder")
+def test_the_published_files_have_the_digests_that_we_know():
+    for name, digest in mnist.DIGESTS.items():
+        place = os.environ[mnist.VARIABLE]
+        path = mnist.spelled(mnist.Path(place), name) or mnist.spelled(mnist.Path(place) / "mnist", name)
+        assert mnist.hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest() == digest
+    train = read_mnist()
+    assert train.pixels.shape == (60_000, 1, 28, 28)
+    assert np.bincount(train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+
+
+# Folders of pictures
+
+
+def test_png_is_read_to_the_bit(tmp_path):
+    grey, colour = array((3, 6, 5)), array((3, 6, 5, 3))
+    found = read_images(folder_of(tmp_path / "grey", grey))
+    assert (found.pixels[:, 0] == grey).all()
+    assert (found.layout, found.labels, found.notes) == ("HW", None, [])
+    found = read_images(folder_of(tmp_path / "colour", colour))
+    assert (found.pixels == channels_first(colour, "HWC")).all()
+    assert found.layout == "HWC"
+    assert found.pixels.flags.c_contiguous
+
+
+def test_all_65536_levels_of_a_16_bit_picture_are_kept(tmp_path):
+    levels = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    save_png(tmp_path / "f" / "a.png", levels)
+    found = read_images(tmp_path / "f").pixels
+    assert found.dtype == np.uint16
+    assert (found[0, 0] == levels).all()
+
+
+def test_jpeg_and_every_spelling_of_the_ending(tmp_path):
+    levels = np.full((8, 8), 77, "uint8")
+    for name in ("a.jpg", "b.jpeg", "c.JPG", "d.PNG", "e.Jpeg"):
+        save_png(tmp_path / "f" / name, levels, format="PNG" if name.endswith("PNG") else "JPEG", quality=95)
+    (tmp_path / "f" / "g.jpg").write_bytes((tmp_path / "f" / "d.PNG").read_bytes())  # content decides
+    assert (read_images(tmp_path / "f").pixels == 77).all()
+    assert len(read_images(tmp_path / "f").pixels) == 6
+
+
+def test_palettes_bits_and_opacity_are_read_exactly(tmp_path):
+    grey, colour = array((6, 5)), array((6, 5, 3))
+    few = np.array([[10, 20, 30], [200, 0, 7], [9, 9, 9]], "uint8")[array((6, 5)) % 3]
+    opaque = np.concatenate([colour, array((6, 5, 1), seed=4)], axis=2)
+    made = {
+        "bits": (Image.fromarray(grey > 99), np.where(grey > 99, 255, 0)[None]),
+        "grey and opacity": (Image.fromarray(np.stack([grey, 255 - grey], 2), "LA"), grey[None]),
+        "grey palette": (Image.fromarray(grey).convert("P"), grey[None]),
+        "colour palette": (Image.fromarray(few).quantize(3), few.transpose(2, 0, 1)),
+        "opacity": (Image.fromarray(opaque), colour.transpose(2, 0, 1)),
+    }
+    for name, (image, levels) in made.items():
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / "a.png")
+        found = read_images(tmp_path / name)
+        assert found.pixels[0].tolist() == levels.tolist(), name
+        assert ("1 pictures have a channel of opacity, which is left out" in "".join(found.notes)) == (
+            "opacity" in name
+        )
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_data_turn_a_picture_as_the_camera_was_held(orientation, kind, tmp_path):
+    """Stored turned, with the tag that turns it back, a picture is the upright one (EXIF 2.3, table of orientations)."""
+    upright = np.kron(np.array([[0, 80, 160], [240, 120, 40]], "uint8"), np.ones((8, 8), "uint8"))
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    save_png(tmp_path / "f" / f"a.{kind}", np.ascontiguousarray(stored), exif=exif, **{"quality": 95}.copy())
+    save_png(tmp_path / "f" / f"b.{kind}", upright)
+    found = read_images(tmp_path / "f").pixels
+    assert found.shape == (2, 1, 16, 24)
+    assert np.abs(found[0, 0].astype(int) - upright).max() <= (0 if kind == "png" else 6)
+
+
+def test_grey_among_colour_becomes_colour_without_loss_and_is_noted(tmp_path):
+    grey, colour = array((2, 6, 5)), array((3, 6, 5, 3))
+    folder_of(tmp_path / "f", grey)
+    folder_of(tmp_path / "f", colour, start=2)
+    found = read_images(tmp_path / "f")
+    assert (found.pixels[:2] == grey[:, None].repeat(3, axis=1)).all()
+    assert (found.pixels[2:] == channels_first(colour, "HWC")).all()
+    assert "2 grey pictures are read as colour, as 3 others have it" in found.notes[0]
+
+
+def animated(path):
+    frames = [Image.fromarray(array((6, 5), seed=i)) for i in range(3)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+def chunked(width, height, bits, colour):
+    """A PNG of a size that it does not hold."""
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0" * 99)),
+    ]
+    parts.append((b"IEND", b""))
+    body = b"".join(struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in parts)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def deep_colour():
+    rows = b"".join(b"\0" + bytes(5 * 3 * 2) for _ in range(6))
+    return chunked(5, 6, 16, 2).replace(zlib.compress(b"\0" * 99), zlib.compress(rows))
+
+
+def truncated(path, shape=(6, 5)):
+    save_png(path, array(shape, seed=8))
+    path.write_bytes(path.read_bytes()[:60])
+
+
+BAD = {
+    "truncated": (truncated, ["readable PNG or JPEG", "--skip-bad"]),
+    "zero bytes": (lambda path: path.write_bytes(b""), ["readable PNG or JPEG", "cannot identify"]),
+    "another kind": (lambda path: path.write_bytes(b"GIF89a and so on"), ["readable PNG or JPEG"]),
+    "a TIFF": (lambda path: Image.fromarray(array((6, 5))).save(path, "TIFF"), ["readable PNG or JPEG"]),
+    "animated": (animated, ["one picture", "an animation", "one frame"]),
+    "CMYK": (lambda path: Image.new("CMYK", (5, 6)).save(path, "JPEG"), ["'CMYK'", "convert it to RGB"]),
+    "16 bits in colour": (lambda path: path.write_bytes(deep_colour()), ["16 bits", "uint16"]),
+    "200 million pixels": (lambda path: path.write_bytes(chunked(20_000, 10_000, 8, 0)), ["at most 89,478,485 pixels"]),
+    "100 million pixels": (lambda path: path.write_bytes(chunked(10_000, 10_000, 8, 2)), ["at most 89,478,485 pixels"]),
+    "a link out": (lambda path: path.symlink_to(path.parent.parent / "outside.png"), ["inside the folder", "copy"]),
+    "a link nowhere": (lambda path: path.symlink_to(path.parent / "nothing.png"), ["inside the folder"]),
+    "a link to itself": (lambda path: path.symlink_to(path), ["inside the folder"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_one_bad_picture_among_many_is_named_or_left_out_and_counted(case, tmp_path):
+    make, fragments = BAD[case]
+    images = array((5, 6, 5))
+    save_png(tmp_path / "outside.png", images[0])
+    folder_of(tmp_path / "f", images)
+    bad = tmp_path / "f" / "002b.png"
+    make(bad)
+    text = message(lambda: read_images(tmp_path / "f"))
+    assert not [fragment for fragment in [str(bad), *fragments] if fragment not in text], text
+    found = read_images(tmp_path / "f", skip_bad=True)
+    assert (found.pixels[:, 0] == images).all()
+    assert "1 bad pictures are left out: 002b.png" in found.notes[0]
+    for path in (tmp_path / "f").glob("00?.png"):
+        path.unlink()
+    message(lambda: read_images(tmp_path / "f", skip_bad=True))
+
+
+def test_labels_stay_with_their_pictures_where_bad_ones_are_left_out(tmp_path):
+    for i, name in enumerate(["b", "a", "b", "c", "a"]):
+        save_png(tmp_path / "f" / name / f"{i}.png", np.full((4, 4), i, "uint8"))
+    truncated(tmp_path / "f" / "b" / "00.png", (4, 4))
+    truncated(tmp_path / "f" / "a" / "3.png", (4, 4))
+    found = read_images(tmp_path / "f", skip_bad=True)
+    assert found.pixels[:, 0, 0, 0].tolist() == [1, 4, 0, 2, 3]
+    assert [found.classes[i] for i in found.labels] == ["a", "a", "b", "b", "c"]
+
+
+def test_other_files_and_hidden_ones_are_counted_and_links_inside_are_read(tmp_path):
+    images = array((3, 6, 5))
+    folder = folder_of(tmp_path / "f", images)
+    for name in ("notes.txt", ".hidden.png", "._001.png", "Thumbs.db", "a.gif"):
+        (folder / name).write_bytes(b"no picture")
+    (folder / ".git").mkdir()
+    (folder / "empty.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    (folder / "003.png").symlink_to(folder / "000.png")
+    found = read_images(folder)
+    assert (found.pixels[:, 0] == images[[0, 1, 2, 0]]).all()
+    assert found.notes == [f"{folder}: 7 other files are not read: hidden, or neither .png nor .jpg"]
+
+
+def flat_and_nested(folder):
+    folder_of(folder / "a", GOOD)
+    save_png(folder / "x.png", GOOD[0])
+
+
+def size_differs(folder):
+    folder_of(folder, GOOD)
+    save_png(folder / "002x.png", GOOD[0].T)
+
+
+def depth_differs(folder):
+    folder_of(folder, GOOD)
+    save_png(folder / "002x.png", GOOD[0].astype("uint16"))
+
+
+HOSTILE_FOLDERS = {
+    "empty": (lambda folder: None, ["PNG, JPEG or IDX", "an empty folder"]),
+    "no picture": (lambda folder: (folder / "a.txt").write_text("a"), ["none among 1 other"]),
+    "tables": (lambda folder: (folder / "a.csv").write_text("a"), ["name one of its files: a.csv"]),
+    "flat and nested": (flat_and_nested, ["both, 'x.png' and 'a/000.png'"]),
+    "deeper": (lambda folder: folder_of(folder / "a" / "b", GOOD), ["one level", "'a/b'", "name a sub-folder"]),
+    "another size": (
+        size_differs,
+        ["002x.png", "6 x 5 pixels (height x width), as '000.png'", "5 x 6 pixels", "--resize or --crop"],
+    ),
+    "another depth": (depth_differs, ["002x.png", "8 bits, as '000.png'", "16 bits"]),
+    "a name in two lines": (lambda folder: folder_of(folder / "a\nb", GOOD), ["printable", r"'a\nb'"]),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE_FOLDERS)
+def test_a_folder_that_is_no_set_of_images_is_refused_even_if_bad_pictures_may_be_skipped(case, tmp_path):
+    make, fragments = HOSTILE_FOLDERS[case]
+    make(tmp_path)
+    for skip in (False, True):
+        text = message(lambda skip=skip: read_images(tmp_path, skip_bad=skip))
+        assert not [fragment for fragment in fragments if fragment not in text], text
+
+
+def test_a_path_where_there_is_nothing_is_refused(tmp_path):
+    assert "nothing" in message(lambda: read_images(tmp_path / "none"))
+
+
+# Labels
+
+
+def test_names_of_sub_folders_are_labels_sorted_as_numbers_where_all_are(tmp_path):
+    for i, name in enumerate(["10", "9", "-1"]):
+        folder_of(tmp_path / "numbers" / name, [np.full((4, 4), i, "uint8")])
+    found = read_images(tmp_path / "numbers")
+    assert found.classes == ("-1", "9", "10")
+    assert [found.classes[i] for i in found.labels] == ["-1", "10", "9"]  # in the order of the paths
+    assert found.pixels[:, 0, 0, 0].tolist() == [2, 0, 1]
+    folder_of(tmp_path / "numbers" / "a", [np.zeros((4, 4), "uint8")])
+    assert read_images(tmp_path / "numbers").classes == ("-1", "10", "9", "a")
+
+
+@pytest.mark.parametrize(("name", "mark"), [("labels.csv", ","), ("labels.tsv", "\t")])
+def test_a_table_gives_the_labels_of_files(name, mark, tmp_path):
+    folder_of(tmp_path / "f", array((3, 4, 4)))
+    rows = [("who", "label", "file"), ("x", "cat", "002.png"), ("y", "'=dog", "000.png"), ("", "cat", "001.png")]
+    (tmp_path / name).write_text("\ufeff" + "\r\n".join(mark.join(row) for row in rows) + "\n\n", encoding="utf-8")
+    found = read_images(tmp_path / "f", labels=tmp_path / name)
+    assert [found.classes[i] for i in found.labels] == ["=dog", "cat", "cat"]
+    with (tmp_path / name).open("a") as file:
+        file.write(mark.join(("z", "bird", "../other.png")))
+    found = read_images(tmp_path / "f", labels=tmp_path / name)
+    assert found.classes == ("=dog", "cat")
+    assert "1 labels are of no image" in found.notes[0]
+
+
+HOSTILE_LABELS = {
+    "one missing": ("a.csv", "file,label\n000.png,1\n", ["a label for every image", "none for '001.png'"]),
+    "one twice": ("a.csv", "file,label\n000.png,1\n000.png,2\n", ["line 3", "each file once"]),
+    "no header": ("a.csv", "000.png,1\n", ["the columns file and label", "000.png, 1"]),
+    "nothing": ("a.csv", "", ["the columns file and label", "none"]),
+    "ragged": ("a.csv", "file,label\n000.png\n", ["line 2", "2 cells"]),
+    "an empty label": ("a.csv", "file,label\n000.png,\n001.png,1\n", ["1 to 255 printable", "''"]),
+    "a long label": ("a.csv", f"file,label\n000.png,{'x' * 300}\n001.png,1\n", ["1 to 255 printable"]),
+    "an open quote": ("a.csv", 'file,label\n000.png,"1\n', ["a readable row"]),
+    "no text": ("a.csv", b"\xff\xfe\0a", ["readable labels"]),
+    "an array": ("a.npy", npy_bytes(np.arange(2)), [".csv or .tsv file with the columns file and label"]),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE_LABELS)
+def test_labels_that_do_not_fit_the_files_are_refused(case, tmp_path):
+    name, content, fragments = HOSTILE_LABELS[case]
+    folder_of(tmp_path / "f", array((2, 4, 4)))
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    text = message(lambda: read_images(tmp_path / "f", labels=tmp_path / name))
+    assert not [fragment for fragment in [name, *fragments] if fragment not in text], text
+
+
+LABELS = {
+    "integers": ("a.npy", npy_bytes(np.array([3, 10, 3, -1]))),
+    "whole floats": ("a.npy", npy_bytes(np.array([3.0, 10.0, 3.0, -1.0]))),
+    "names": ("a.npy", npy_bytes(np.array(["3", "10", "3", "-1"]))),
+    "a column": ("a.csv", b"3\n10\n3\n-1\n"),
+    "a column with a name": ("a.csv", b"\xef\xbb\xbfLabel\r\n3\r\n10\r\n3\r\n'-1"),
+    "IDX": ("a-idx1-ubyte", idx_bytes(np.array([3, 10, 3, -1], "i2"), 11)),
+    "IDX, packed": ("a.gz", gzip.compress(idx_bytes(np.array([3, 10, 3, -1], "i1"), 9))),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_of_an_array_come_from_every_kind_of_file_and_win_over_its_own(case, tmp_path):
+    name, content = LABELS[case]
+    np.savez(tmp_path / "x.npz", X=GOOD, y=np.array(["a", "b", "c", "d"]))
+    (tmp_path / name).write_bytes(content)
+    assert read_images(tmp_path / "x.npz").classes == ("a", "b", "c", "d")
+    found = read_images(tmp_path / "x.npz", labels=tmp_path / name)
+    assert found.classes == ("-1", "3", "10")
+    assert found.labels.tolist() == [1, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "fragment"), [(b"1\n2\n3\n", "4 labels"), (b"1,2\n" * 4, "one column"), (b"a\n1\n2\n3\n4", "got 5")]
+)
+def test_a_column_that_does_not_fit_the_array_is_refused(content, fragment, tmp_path):
+    np.save(tmp_path / "x.npy", GOOD)
+    (tmp_path / "a.csv").write_bytes(content)
+    assert fragment in message(lambda: read_images(tmp_path / "x.npy", labels=tmp_path / "a.csv"))
+
+
+# Sizes
+
+
+def test_crop_cuts_the_centre_of_files_and_arrays_alike(tmp_path):
+    images = array((3, 7, 10))
+    np.save(tmp_path / "a.npy", images)
+    for source in (tmp_path / "a.npy", folder_of(tmp_path / "f", images)):
+        assert (read_images(source, crop=(4, 5)).pixels[:, 0] == images[:, 1:5, 2:7]).all()
+        assert (read_images(source, crop=(7, 10)).pixels[:, 0] == images).all()
+        assert "at least 8 x 5 pixels" in message(lambda source=source: read_images(source, crop=(8, 5)))
+    save_png(tmp_path / "f" / "9.png", array((6, 6)))
+    assert read_images(tmp_path / "f", crop=(4, 5)).pixels.shape == (4, 1, 4, 5)
+    assert "000.png" in message(lambda: read_images(tmp_path / "f", crop=(8, 5)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int64", "float32", "float64"])
+def test_resize_keeps_constants_and_its_own_size_and_averages_where_it_shrinks(dtype, tmp_path):
+    images = np.stack([np.full((24, 24), 200), np.indices((24, 24)).sum(0) % 2 * 200, array((24, 24))]).astype(dtype)
+    np.save(tmp_path / "a.npy", images)
+    assert read_images(tmp_path / "a.npy", resize=(24, 24)).pixels.tobytes() == images.tobytes()
+    small = read_images(tmp_path / "a.npy", resize=(6, 6)).pixels
+    assert small.dtype == dtype
+    assert np.allclose(small[0], 200, atol=1e-3)
+    assert np.abs(small[1].astype(float) - 100).max() < 10  # without antialiasing 0 or 200
+    assert abs(small[2].mean() - images[2].mean()) < 5
+    assert small.astype(float).max() <= 256
+    assert small.dtype.kind == "f" or small.min() >= 0
+
+
+def test_resize_covers_the_size_and_cuts_what_is_beyond_on_both_sides(tmp_path):
+    wide = np.repeat(np.array([[0] * 10 + [50] * 10 + [100] * 10 + [0] * 10], "uint8"), 20, axis=0)
+    save_png(tmp_path / "f" / "a.png", wide)
+    save_png(tmp_path / "f" / "b.png", np.ascontiguousarray(wide.T))
+    found = read_images(tmp_path / "f", resize=(10, 10)).pixels[:, 0]
+    whole = np.asarray(Image.fromarray(wide).resize((20, 10), Image.Resampling.LANCZOS))
+    assert found.shape == (2, 10, 10)
+    assert (found[0] == whole[:, 5:15]).all()
+    assert (found[1] == whole[:, 5:15].T).all()
+    assert found[0, 5, [2, 7]].tolist() == [50, 99]
+    both = read_images(tmp_path / "f", resize=(10, 10), crop=(4, 6)).pixels[:, 0]
+    assert (both == found[:, 3:7, 2:8]).all()
+    assert "height and a width" in message(lambda: read_images(tmp_path / "f", resize=(0, 3)))
+
+
+# Digest, drawing, memory, fuzz
+
+
+def test_the_digest_is_of_the_content_whatever_holds_it(tmp_path, monkeypatch):
+    images, labels = array((12, 4, 4)), [str(i % 3) for i in range(12)]
+    folder_of(tmp_path / "f", images)
+    rows = "".join(f"{i:03d}.png,{label}\n" for i, label in enumerate(labels))
+    (tmp_path / "l.csv").write_text("file,label\n" + rows)
+    np.savez(tmp_path / "a.npz", X=images, y=np.array(labels))
+    first = read_images(tmp_path / "f", labels=tmp_path / "l.csv")
+    digests = [first.digest, read_images(tmp_path / "a.npz").digest, as_images(images[:, None], labels).digest]
+    for path in (tmp_path / "f").iterdir():
+        os.utime(path, (1, 1))
+    scan = os.scandir
+
+    class Backwards(list):
+        __enter__, __exit__ = (lambda self: self), (lambda self, *_: None)
+
+    monkeypatch.setattr(
+        image_files.os, "scandir", lambda path: Backwards(sorted(scan(path), key=lambda e: e.name)[::-1])
+    )
+    again = read_images(tmp_path / "f", labels=tmp_path / "l.csv")
+    digests.append(again.digest)
+    assert (again.pixels == first.pixels).all()
+    assert len(set(digests)) == 1
+    other = images.copy()
+    other[3, 2, 1] ^= 1
+    changed = [
+        as_images(other[:, None], labels),
+        as_images(images[:, None], labels[::-1]),
+        as_images(images[:, None]),
+        as_images(images[:, None].astype("uint16"), labels),
+        as_images(images.reshape(12, 1, 2, 8), labels),
+        as_images(images[:, None], [f"{label}x" for label in labels]),
+    ]
+    assert len({image.digest for image in changed} | set(digests)) == 7
+
+
+def test_beyond_the_limit_images_are_drawn_evenly_in_order_with_their_labels(tmp_path, monkeypatch):
+    """10 of 40 images, 200 times: each is kept 50 times of 200; chi-square, false alarm 1e-6, seeds fixed."""
+    monkeypatch.setattr(image_arrays, "LIMIT", 10 * 12 + 11)
+    images = np.broadcast_to(np.arange(40, dtype="uint8")[:, None, None], (40, 3, 4))
+    np.savez(tmp_path / "a.npz", X=images, y=np.arange(40))
+    counts = np.zeros(40)
+    for seed in range(200):
+        found = read_images(tmp_path / "a.npz", seed=seed)
+        kept = found.pixels[:, 0, 0, 0]
+        assert len(kept) == 10
+        assert (np.diff(kept.astype(int)) > 0).all()
+        assert (found.labels == kept).all()
+        counts[kept] += 1
+    assert "has 40 images; 10 of them, drawn at random" in found.notes[-1]
+    # drawn without replacement the sum of squares is 30/39 of a chi-square's
+    assert scipy.stats.chi2.sf(((counts - 50) ** 2 / 50).sum() * 40 / 30 * 39 / 40, 39) > 1e-6
+    assert len(found.classes) == 40
+
+
+def test_of_a_folder_names_are_drawn_and_only_those_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_arrays, "LIMIT", 5 * 12)
+    for i in range(20):
+        save_png(tmp_path / "f" / "ab"[i % 2] / f"{i:02d}.png", np.full((3, 4), i, "uint8"))
+    read = []
+    decoded = image_files._decoded
+    monkeypatch.setattr(
+        image_files, "_decoded", lambda folder, name, *rest: (read.append(name), decoded(folder, name, *rest))[1]
+    )
+    found = read_images(tmp_path / "f", seed=3)
+    kept = found.pixels[:, 0, 0, 0]
+    assert len(read) == len(kept) == 5
+    assert [f"{'ab'[i % 2]}/{i:02d}.png" for i in kept] == read == sorted(read)
+    assert (found.labels == kept % 2).all()
+    assert (read_images(tmp_path / "f", seed=3).pixels == found.pixels).all()
+    assert (read_images(tmp_path / "f", seed=4).pixels != found.pixels).any()
+
+
+def peak_of(action):
+    tracemalloc.start()
+    result = action()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return result, peak
+
+
+def test_a_folder_takes_little_more_memory_than_its_pixels(tmp_path):
+    image = array((64, 64, 3))
+    save_png(tmp_path / "f" / "0000.png", image)
+    for i in range(1, 600):
+        os.link(tmp_path / "f" / "0000.png", tmp_path / "f" / f"{i:04d}.png")
+    read_images(tmp_path / "f", crop=(1, 1))  # what is loaded once
+    found, peak = peak_of(lambda: read_images(tmp_path / "f"))
+    assert found.pixels.nbytes == 600 * 64 * 64 * 3
+    assert peak < found.pixels.nbytes + 6e5
+
+
+@pytest.mark.parametrize(("order", "blocks"), [("C", 3), ("F", 3)])
+def test_an_array_takes_little_more_memory_than_its_pixels(order, blocks, tmp_path):
+    images = np.asarray(array((1500, 32, 32, 3)), order=order)
+    np.savez(tmp_path / "a.npz", X=images)
+    found, peak = peak_of(lambda: read_images(tmp_path / "a.npz"))
+    assert peak < found.pixels.nbytes + blocks * 2**20
+
+
+@pytest.mark.parametrize("kind", ["a.png", "a.jpg", "a.npy", "a.npz", "images-idx3-ubyte", "images-idx3-ubyte.gz"])
+def test_flipped_bits_and_cut_files_are_read_or_refused_and_nothing_else(kind, tmp_path):
+    """150 damaged copies of a file each: a ValueError in one line, or images."""
+    draw = np.random.default_rng(5)
+    path = tmp_path / kind
+    if kind == "a.npz":
+        np.savez_compressed(path, X=GOOD, y=np.arange(4))
+    elif kind == "a.npy":
+        np.save(path, GOOD)
+    elif "idx" in kind:
+        path.write_bytes(gzip.compress(IDX) if kind.endswith("gz") else IDX)
+    else:
+        save_png(path, array((9, 9, 3)))
+    good = path.read_bytes()
+    source = tmp_path if kind.endswith(("png", "jpg")) else path
+    for _ in range(150):
+        content = bytearray(good)
+        for place in draw.integers(len(good), size=draw.integers(1, 5)):
+            content[place] = draw.integers(256)
+        path.write_bytes(content[: draw.integers(len(good)) if draw.random() < 0.2 else None])
+        is_images(path)
+        try:
+            read_images(source)
+        except ValueError as error:
+            assert ": expected " in str(error), error  # noqa: PT017
+            assert "\n" not in str(error)  # noqa: PT017
+
+
+def test_what_holds_images_is_told_from_tables_without_raising(tmp_path):
+    np.save(tmp_path / "images.npy", GOOD)
+    np.save(tmp_path / "table.npy", np.eye(3))
+    np.savez(tmp_path / "images.npz", X=GOOD, y=np.arange(4))
+    np.savez(tmp_path / "keras.npz", x_train=GOOD, y_train=np.arange(4))
+    np.savez(tmp_path / "table.npz", X=np.eye(3))
+    np.savez(tmp_path / "two.npz", a=GOOD, b=GOOD)
+    for name in ("a.csv", "a.txt", "broken.npy", "broken.npz", "a.parquet", "empty"):
+        (tmp_path / name).write_bytes(b"\0\0\x08" if name == "a.txt" else b"")
+    save_png(tmp_path / "a.PNG", GOOD[0])
+    (tmp_path / "x").write_bytes(IDX)
+    os.mkfifo(tmp_path / "pipe")
+    held = {path.name for path in tmp_path.iterdir() if is_images(path)}
+    assert held == {"images.npy", "images.npz", "keras.npz", "a.PNG", "x"}
+    assert is_images(str(tmp_path))
+    assert not is_images(tmp_path / "nothing")
+    assert not is_images("digits")
+
+
+def test_reading_images_loads_no_pytorch():
+    code = "import sys, scorefield.data; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
