@@ -51,10 +51,10 @@ def run(out: Path, *, seeds: int = 1, quick: bool = False, full: bool = False) -
     sliced_epochs = 1 if quick else digits_training.EPOCHS if full else SHORT_SLICED
     sliced = [digits_training.train(seed, LEVELS, sliced_epochs, digits_training.slices) for seed in range(seeds)]
     steps, n = (2 if quick else LONG_STEPS if full else SHORT_STEPS), 16 if quick else 447
-    stages = [corrections(found, n, seed) for seed, found in enumerate(trained)]
+    stages = [corrections(both, n, seed) for seed, both in enumerate(trained)]
     cures = []
-    for seed, found in enumerate(sliced):
-        one = convert(restored(found[STILL].best, n, seed), LEVELS)
+    for seed, rules in enumerate(sliced):
+        one = convert(restored(rules[STILL].best, n, seed), LEVELS)
         cures.append({SLICED: one} | digits_levels.cured(steps, n, seed, PUBLISHED))
         if full:
             cures[-1][DEFAULT] = by_default(n, seed)
@@ -63,7 +63,7 @@ def run(out: Path, *, seeds: int = 1, quick: bool = False, full: bool = False) -
         out / "as-published" / "figure-3.png",
         data.test,
         stages[0][PAGE],
-        [found[PUBLISHED][FRESH].losses for found in trained],
+        [both[PUBLISHED][FRESH].losses for both in trained],
     )
     figures.draw_grids(out / "corrected" / "steps.png", {"real": data.test} | stages[0], columns=3)
     figures.draw_grids(out / "corrected" / "cures.png", {"real": data.test} | cures[0])
