@@ -18,7 +18,7 @@ from scorefield.gallery.digits_training import FRESH, LEVELS, PUBLISHED, SIGMA, 
 from scorefield.gallery.report import Results, row, save_figure
 from scorefield.tensors import spawn
 
-SHORT, SHORT_SLICED, SHORT_STEPS = 260, 60, 1_500
+SHORT, SHORT_SLICED, SHORT_STEPS = 260, 100, 1_500
 """Epochs of a default run, those of sliced score matching, and steps of the cures."""
 
 LONG_STEPS, REPEATS = 4_000, 20
@@ -58,24 +58,30 @@ def run(out: Path, *, seeds: int = 1, quick: bool = False, full: bool = False) -
         cures.append({SLICED: one} | digits_levels.cured(steps, n, seed, PUBLISHED))
         if full:
             cures[-1][DEFAULT] = by_default(n, seed)
-    data = digits_training.images(PUBLISHED)
-    figures.draw_figure_3(
-        out / "as-published" / "figure-3.png",
-        data.test,
-        stages[0][PAGE],
-        [both[PUBLISHED][FRESH].losses for both in trained],
-    )
-    figures.draw_grids(out / "corrected" / "steps.png", {"real": data.test} | stages[0], columns=3)
-    figures.draw_grids(out / "corrected" / "cures.png", {"real": data.test} | cures[0])
-    draw_losses(out / "corrected" / "losses.png", trained[0], sliced[0])
-    real = {"real: test images": data.test, "real: validation images": data.validation}
+    draw(out, trained, sliced, stages[0], cures[0])
     results = losses(trained) | sliced_losses(sliced, trained)
-    for name, x in real.items():
-        results |= measured(name, [x])
+    data = digits_training.images(PUBLISHED)
+    results |= measured("real: test images", [data.test]) | measured("real: validation images", [data.validation])
     for found in stages, cures:
         for name in found[0]:
             results |= measured(name, [x[name] for x in found])
     return results
+
+
+def draw(
+    out: Path,
+    trained: Sequence[Trainings],
+    sliced: Sequence[Mapping[str, Rule]],
+    stages: Mapping[str, Tensor],
+    cures: Mapping[str, Tensor],
+) -> None:
+    """Write figure 3, the grids of the corrections and of the cures beside real digits, and the losses."""
+    real = digits_training.images(PUBLISHED).test
+    published = [both[PUBLISHED][FRESH].losses for both in trained]
+    figures.draw_figure_3(out / "as-published" / "figure-3.png", real, stages[PAGE], published)
+    figures.draw_grids(out / "corrected" / "steps.png", {"real": real, **stages}, columns=3)
+    figures.draw_grids(out / "corrected" / "cures.png", {"real": real, **cures})
+    draw_losses(out / "corrected" / "losses.png", trained[0], sliced[0])
 
 
 def convert(x: Tensor, top: int) -> Tensor:
@@ -136,6 +142,8 @@ def losses(trained: Sequence[Trainings]) -> Results:
     for part in "validation", "test":
         values = [again(r.best, PUBLISHED, part, seed) for seed, r in enumerate(runs)]
         results |= row(f"{part} loss of the best, {REPEATS} new draws of noise", None, values, zero=ZERO)
+    nats = [again(r.best, PUBLISHED, "test", seed) / SIGMA for seed, r in enumerate(runs)]
+    results |= row("with 1 / (2 sigma^2): test loss in nats", None, nats, zero=ZERO / SIGMA)
     for name, rule in (("new", FRESH), ("frozen", STILL)):
         rules = [found[LEVELS][rule] for found in trained]
         values = [again(r.best, LEVELS, "test", seed) / SIGMA for seed, r in enumerate(rules)]

@@ -17,7 +17,7 @@ from scorefield.config import Config
 from scorefield.fitting import largest_distance, moments
 from scorefield.gallery.digits_training import HIDDEN, LEVELS, PIXELS, convert, images, uniform_start
 from scorefield.gallery.networks import dense
-from scorefield.model import ScoreModel
+from scorefield.model import Denoiser, ScoreModel
 from scorefield.objectives import denoising
 from scorefield.process import EDM
 from scorefield.tensors import spawn
@@ -29,8 +29,8 @@ SMALLEST, PER_LEVEL, STEPS = 0.05, 6, 100
 BATCH, RATE = 128, 1e-3
 
 LADDER = "a ladder of levels"
-KNOWS = "+ a network that knows the level"
 WEIGHTS = "+ weights"
+KNOWS = "+ a network that knows the level"
 CONTINUOUS = "all levels, reverse SDE"
 OURS = "our network, all levels, reverse SDE"
 
@@ -74,8 +74,8 @@ def ways() -> dict[str, Way]:
     rungs = times.ladder(process().time(ladder()).tolist())
     return {
         LADDER: Way(rungs, "score", knows=False),
-        KNOWS: Way(rungs, "score"),
-        WEIGHTS: Way(rungs, "noise"),
+        WEIGHTS: Way(rungs, "noise", knows=False),
+        KNOWS: Way(rungs, "noise"),
         CONTINUOUS: Way(times.log_uniform(process(), SMALLEST), "noise"),
     }
 
@@ -102,7 +102,7 @@ def learn_ours(steps: int, seed: int) -> ScoreModel:
     return trainer.average
 
 
-def anneal(model: ScoreModel, n: int, generator: Generator) -> Tensor:
+def anneal(model: Denoiser, n: int, generator: Generator) -> Tensor:
     """Return n images by annealed Langevin dynamics from the published start, then the mean of the clean image."""
     scores = [model.at(t) for t in process().time(ladder())]
     sizes = langevin.step_sizes(ladder(), PER_LEVEL)
@@ -120,7 +120,7 @@ def cured(steps: int, n: int, seed: int, top: int) -> dict[str, Tensor]:
     return {name: convert(x, LEVELS, top) for name, x in found.items()}
 
 
-def diffuse(model: ScoreModel, n: int, seed: int) -> Tensor:
+def diffuse(model: Denoiser, n: int, seed: int) -> Tensor:
     """Return n images by 100 ancestral steps of the reverse SDE, at the times that are optimal for the model."""
     path = samplers.grid_for("ancestral", model, STEPS)
     return samplers.sample(model, n, sampler="ancestral", times=path, generator=spawn(seed, "samples"))

@@ -104,10 +104,10 @@ def sample(net: nn.Module, n: int, seed: int, times: Tensor = TIMES) -> Tensor:
 
 def draw_diagram(path: Path) -> None:
     """Write the layers as boxes, as high as images and as wide as channels are many, and where numbers go."""
-    figure = Figure((12, 5), layout="constrained")
+    figure = Figure((12, 5.2), layout="constrained")
     axes = figure.subplots()
     boxes = [(o, side) for _, o, side in DOWN] + [(o, side) for _, o, side in UP]
-    where, left = [_box(axes, 0.0, 2, SIDE, "x, t")], 2.2
+    where, left = [_box(axes, 0.0, 2, SIDE, "x and t")], 2.2
     for k, (channels, side) in enumerate(boxes):
         where.append(_box(axes, left, channels, side, str(channels), colour=LEARNED[0] if k >= len(DOWN) else SAMPLE))
         left = where[-1] + _width(channels) + 1.4
@@ -121,7 +121,9 @@ def draw_diagram(path: Path) -> None:
         axes.annotate("", (end, UP[-1 - k][2] / 2), (end, top), arrowprops={"arrowstyle": "->", "color": "0.5"})
     axes.set(xlim=(-1, left), ylim=(-18, 26))
     axes.set_axis_off()
-    axes.set_title("Tutorial 002's U-Net: channels above, pixels along a side below; blue down, red up, grey across")
+    axes.set_title(
+        "Tutorial 002's U-Net: channels and pixels of each layer; blue on the way down, orange up, grey lines across"
+    )
     save_figure(figure, path)
 
 
@@ -133,6 +135,6 @@ def _box(axes: Axes, left: float, channels: int, side: int, text: str, colour: s
     """Draw one box and return its left edge."""
     axes.add_patch(Rectangle((left, -side / 2), _width(channels), side, facecolor=colour, edgecolor="0.2", alpha=0.7))
     middle = left + _width(channels) / 2
-    axes.text(middle, side / 2 + 0.5, text, ha="center", va="bottom", fontsize=9)
-    axes.text(middle, -side / 2 - 0.6, str(side), ha="center", va="top", fontsize=8, color="0.35")
+    axes.text(middle, -side / 2 - 0.6, text, ha="center", va="top", fontsize=9)
+    axes.text(middle, -side / 2 - 2.0, f"{side} x {side}", ha="center", va="top", fontsize=7, color="0.35")
     return left
