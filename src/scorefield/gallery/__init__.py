@@ -25,7 +25,7 @@ ENTRIES: dict[str, Entry] = {
     "001-finite-difference": Entry("Finite-difference score matching in one dimension", finite_difference.run),
     "002-swiss-roll": Entry("Score-based models with an SDE: a swiss roll, and one Gaussian", swiss_roll.run),
     "002-langevin": Entry("Implicit score matching and Langevin dynamics on a Swiss roll", langevin_roll.run),
-    "003-digits": Entry("Score matching on digits: only figures 1 and 2 so far, without images", digits.run),
+    "003-digits": Entry("Score matching on digits, at one level of noise and at all", digits.run),
     "004-score-fields": Entry("Score fields and Langevin dynamics in the plane", score_fields.run),
 }
 """The entries by their name on the command line."""
