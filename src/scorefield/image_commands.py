@@ -48,8 +48,8 @@ def fit(options: cli.Fit) -> None:
     for name in ("columns", "drop", "positive", "bounds", "rows"):
         if name in request:
             raise ValueError(f"--{name} is for tables, and {options.data} holds images; leave it out")
-    if options.network != "mlp" or options.level:
-        raise ValueError("images have a network and noise levels of their own; leave out --network and --level")
+    if options.network != "mlp" or options.level or options.predicts != "v":
+        raise ValueError("images have a network of their own; leave out --network, --predicts and --level")
     found = _read(request)
     say(*(f"note      {note}" for note in found.notes))
     run = console.existing(options, request, found.digest) or _new_run(options, request, found)
