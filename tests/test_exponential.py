@@ -152,8 +152,8 @@ def test_churn_is_limited_as_published():
 @each_usual
 @pytest.mark.parametrize("snr", [None, 0.16])
 def test_the_corrector_has_its_exact_law(process, snr):
-    """On N(0, c^2) noised to variance v: (1 - e/v)^2 v + 2e and slope 1 - e/v, 200,000 rows, false alarm 1e-6; by h it leaves v alone."""
-    c2, n = 0.49, 200_000
+    """On N(0, c^2) noised to variance v: (1 - e/v)^2 v + 2e and slope 1 - e/v, 400,000 rows, false alarm 1e-6; by h it leaves v alone."""
+    c2, n = 0.49, 400_000
     model = ExactDenoiser(GaussianMixture.gaussian(f64(0.0), f64([c2])), process)
     for ratio, before in (1.0, 1.3), (1.0, 1.02), (0.05, 0.06):
         t, u = process.time(f64(before, ratio))

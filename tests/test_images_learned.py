@@ -190,7 +190,8 @@ def test_a_user_draws_pictures_arrays_and_grids(fitted, command, tmp_path):
 
 def test_a_user_asks_for_probabilities_judgement_and_pictures(fitted, command, tmp_path):
     run = fitted / "run"
-    assert command("logprob", run, fitted / "more.npy", "-o", tmp_path / "p.csv")[0] == 0
+    code, _, error = command("logprob", run, fitted / "more.npy", "-o", tmp_path / "p.csv")
+    assert code == 0, error
     table = np.genfromtxt(tmp_path / "p.csv", delimiter=",", names=True)
     assert table.dtype.names == ("logprob", "stderr", "bits_per_dim")
     np.testing.assert_allclose(table["bits_per_dim"] * SIDE**2 * math.log(2), -table["logprob"], rtol=1e-5)

@@ -200,10 +200,30 @@ def test_rows_do_not_influence_each_other():
 def test_blocks_do_not_change_the_result(monkeypatch):
     model, x = learned(VP(), "v", 2), torch.randn(11, 2, dtype=F64, generator=Generator().manual_seed(0))
     whole = log_prob(model, x)
-    monkeypatch.setattr(likelihood, "BLOCK", 4)
-    parts = log_prob(model, x)
-    assert (whole.value - parts.value).abs().max() < 1e-9
-    assert torch.equal(whole.evaluations, parts.evaluations)
+    for limit in ("BLOCK", "DERIVATIVES"):
+        monkeypatch.setattr(likelihood, limit, 4)
+        parts = log_prob(model, x)
+        assert (whole.value - parts.value).abs().max() < 1e-9
+        assert torch.equal(whole.evaluations, parts.evaluations)
+
+
+def test_a_loose_tolerance_asks_the_network_in_float32_and_changes_a_hundredth_of_it(monkeypatch):
+    """The types that the network sees, the distance to float64, and that of rows alone to rows in a batch."""
+    model, seen = learned(VP(), "v", 2, net=Wavy(2, seed=4)), []
+    seeing = lambda net, arguments: seen.append(arguments[0].dtype)
+    model.net.register_forward_pre_hook(seeing)
+    x = torch.randn(12, 2, dtype=F64, generator=Generator().manual_seed(0))
+    tol = likelihood.SINGLE_FROM
+    single = log_prob(model, x, tol=tol, errors=False).value
+    alone = torch.cat([log_prob(model, row[None], tol=tol, errors=False).value for row in x])
+    assert set(seen) == {torch.float32}
+    assert single.dtype == F64
+    log_prob(model, x, tol=0.999 * tol, errors=False)
+    assert seen[-1] == F64
+    monkeypatch.setattr(likelihood, "SINGLE_FROM", math.inf)
+    double = log_prob(model, x, tol=tol, errors=False).value
+    assert 0 < float((single - double).abs().max()) < tol / 100
+    assert float((single - alone).abs().max()) < tol / 100
 
 
 def test_probes_are_unbiased_and_their_standard_error_is_honest():

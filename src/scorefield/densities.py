@@ -155,14 +155,15 @@ class GaussianMixture:
         parts = [self._split(*part) for part in zip(self._parts(x), *map(self._parts, rows), strict=True)]
         return torch.cat([clean for clean, _ in parts]), torch.cat([noise for _, noise in parts])
 
-    def noise_divergence(self, x: Samples, a: Times, s: Times) -> PerSample:
-        """Return the divergence in x of E[Z | x] as in `posterior`, in closed form, (n,).
+    def noise_and_divergence(self, x: Samples, a: Times, s: Times) -> tuple[Samples, PerSample]:
+        """Return E[Z | x] as in `posterior` and its divergence in x, in closed form, (n, d) and (n,).
 
         With S_k = a^2 C_k + s^2 I and e_k, r_k as there, d r_k/dx = r_k (e - e_k), e = sum_k r_k e_k, so it is
         s (sum_k r_k tr S_k^-1 - sum_k r_k |e_k|^2 + |e|^2).
         """
         rows = [t if t.ndim else t.expand(len(x)) for t in (a.to(x), s.to(x))]
-        return torch.cat([self._divergence(*part) for part in zip(*map(self._parts, (x, *rows)), strict=True)])
+        parts = [self._noise_and_divergence(*part) for part in zip(*map(self._parts, (x, *rows)), strict=True)]
+        return torch.cat([noise for noise, _ in parts]), torch.cat([divergence for _, divergence in parts])
 
     def sample(self, n: int, generator: Generator | None = None) -> Samples:
         """Draw n independent samples, shape (n, d), in the type of the means. Raises ValueError for a negative n."""
@@ -183,12 +184,13 @@ class GaussianMixture:
         clean = log_joint.softmax(1) @ self.means + self._residual(log_joint, match(a, solved) * values * solved)
         return clean, match(s, x) * self._residual(log_joint, solved)
 
-    def _divergence(self, x: Tensor, a: Tensor, s: Tensor) -> Tensor:
+    def _noise_and_divergence(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         log_joint, solved = self._joint(x, a, s)
         values, _ = self._eigen
         trace = (match(a, solved) ** 2 * values + match(s, solved) ** 2).reciprocal().sum(-1)
         spread = (log_joint.softmax(1) * (trace - solved.square().sum(-1))).sum(1)
-        return s * (spread + self._residual(log_joint, solved).square().sum(1))
+        residual = self._residual(log_joint, solved)
+        return match(s, x) * residual, s * (spread + residual.square().sum(1))
 
     def _joint(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return log w_k N(x; a m_k, S_k) as (n, k) and S_k^-1 (x - a m_k) in the eigenbasis as (n, k, d)."""

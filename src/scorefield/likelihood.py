@@ -19,8 +19,11 @@ EXACT_UP_TO = 32
 PROBES = 16
 """Hutchinson probes a row above EXACT_UP_TO dimensions."""
 
-BLOCK = 2048
-"""Rows are integrated in blocks of this size, which bounds memory."""
+BLOCK, DERIVATIVES = 2048, 16_384
+"""Rows are integrated in blocks of at most this size and this many derivatives a call, which stay in the cache."""
+
+SINGLE_FROM = 1e-3
+"""From this tolerance on the network is asked in float32, at half the price: that moves log p by about 1e-6 nats."""
 
 
 class LogProb(NamedTuple):
@@ -60,8 +63,9 @@ def log_prob(
     probes None: exact divergence up to EXACT_UP_TO dimensions, PROBES random signs above; the same probes serve one
     row along its whole way. sketch: that many more span a subspace whose part of the divergence is exact (Hutch++, see
     `divergence.value_and_divergence`), each at the price of two probes.
-    Rows do not influence each other; tol is the solver's error a step. errors: also solve at ten times the tolerance,
-    at about 0.7 times the price, for the solver's error and the start's.
+    Rows do not influence each other; tol is the solver's error a step, and from SINGLE_FROM on the network computes in
+    float32, whose rounding may depend on the batch. errors: also solve at ten times the tolerance, at about
+    0.7 times the price, for the solver's error and the start's.
     Raises RuntimeError where the flow cannot be integrated, ValueError for fewer than 2 probes and for a sketch
     without probes or as large as the dimension.
     """
@@ -74,7 +78,10 @@ def log_prob(
     if not len(x):
         none = x.new_zeros(0)
         return LogProb(none, none, torch.zeros(0, dtype=torch.long), *((none, none) if errors else ()))
-    parts = [_block(model, part, count, sketch, tol, ratio_min, errors, generator) for part in x.split(BLOCK)]
+    if tol >= SINGLE_FROM:
+        model = model.with_single_network()
+    size = max(1, min(BLOCK, DERIVATIVES // (d if count is None else count + sketch)))
+    parts = [_block(model, part, count, sketch, tol, ratio_min, errors, generator) for part in x.split(size)]
     columns = [None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)]
     return LogProb(*columns)  # type: ignore[arg-type]
 

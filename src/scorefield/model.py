@@ -1,6 +1,7 @@
 """Models that split a noisy sample into its two parts, learned or exact."""
 
 import abc
+import copy
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +74,10 @@ class Denoiser(nn.Module, abc.ABC):
         """
         return value_and_divergence(lambda y: self.decompose(y, t)[1], x, probes, sketch=sketch)
 
+    def with_single_network(self) -> "Denoiser":
+        """Return this model with its network, if it has one, in float32; everything around it keeps its type."""
+        return self
+
     def prior(self) -> GaussianMixture | DiagonalGaussian:
         """Return N(a m, a^2 C + s^2 I) at t_max: where the noised data are, with m and C the data's moments."""
         t = torch.tensor(self.process.t_max, dtype=torch.float64)
@@ -87,7 +92,7 @@ class ScoreModel(Denoiser):
 
     The network is called as net(z, log_ratio) with z = x / sqrt(a^2 d^2 + s^2), of unit variance for data of std d,
     and log_ratio = log(s/a), shape (n,), so it does not depend on the process. With the prediction 'v' a network
-    that returns zero is the model of Gaussian data N(0, d^2 I).
+    that returns zero is the model of Gaussian data N(0, d^2 I). It is asked in the type of its own weights.
     base: a density known in closed form whose own exact prediction the network corrects, so that a network that
     returns zero is the exact model of that density. Raises ValueError for an unknown prediction.
     """
@@ -133,7 +138,12 @@ class ScoreModel(Denoiser):
         gain = prediction.noise_gain(*kernel, *self.coefficients(t))
         network = lambda y: match(gain, y) * self._correction(y, t)
         correction, divergence = value_and_divergence(network, x, probes, sketch=sketch)
-        return base.posterior(x, *kernel)[1] + correction, base.noise_divergence(x, *kernel) + divergence
+        noise, trace = base.noise_and_divergence(x, *kernel)
+        return noise + correction, trace + divergence
+
+    def with_single_network(self) -> "ScoreModel":
+        net = copy.deepcopy(self.net).float()
+        return ScoreModel(net, self.process, self.mean, self.covariance, self.predicts, self.data_std, self.base)
 
     @property
     def has_potential(self) -> bool:
@@ -162,8 +172,9 @@ class ScoreModel(Denoiser):
 
     def _correction(self, x: Samples, t: Times) -> Samples:
         a, s = self._kernel(t)
-        log_ratio = (s / a).log().to(x).expand(len(x))
-        return self.net(x / match(torch.hypot(a * self.data_std, s), x), log_ratio)
+        weight = next(self.net.parameters(), x)
+        z, log_ratio = x / match(torch.hypot(a * self.data_std, s), x), (s / a).log().expand(len(x))
+        return self.net(z.to(weight.dtype), log_ratio.to(weight)).to(x)
 
     def _kernel(self, t: Times) -> tuple[Tensor, Tensor]:
         return self.process.mean_coef(t.double()), self.process.std(t.double())
@@ -205,5 +216,4 @@ class ExactDenoiser(Denoiser):
         if probes is not None:
             return super().noise_and_divergence(x, t, probes, sketch)
         t = t.double()
-        a, s = self.process.mean_coef(t), self.process.std(t)
-        return self.density.posterior(x, a, s)[1], self.density.noise_divergence(x, a, s)
+        return self.density.noise_and_divergence(x, self.process.mean_coef(t), self.process.std(t))
