@@ -80,6 +80,7 @@ def test_single_pictures_come_back_to_the_bit_with_their_labels(shape, dtype, tm
     assert found.notes == []
     with (tmp_path / "f" / "labels.csv").open() as file:
         cells = [row[1] for row in csv.reader(file)]
+    assert "-5" in cells  # a number stays one
     assert not [cell for cell in cells if cell.startswith(("=", "+", "@"))]
 
 
