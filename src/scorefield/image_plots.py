@@ -20,13 +20,13 @@ def beside(real: np.ndarray, drawn: np.ndarray, limits: tuple[float, float]) -> 
     return figure
 
 
-def path(states: Sequence[tuple[str, np.ndarray]], limits: tuple[float, float]) -> Figure:
-    """Return images on their way from noise: a column for each noise ratio, titles and images (n, c, h, w)."""
+def path(states: Sequence[tuple[float, np.ndarray]], limits: tuple[float, float]) -> Figure:
+    """Return images on their way from noise: a column for each noise ratio, with images (n, c, h, w)."""
     rows = len(states[0][1])
     figure = Figure(figsize=(len(states), 0.95 * rows + 0.8), layout="constrained")
     panels = figure.subplots(1, len(states))
-    for axes, (title, images) in zip(panels, states, strict=True):
-        mosaic(axes, images, limits, title, columns=1)
+    for axes, (ratio, images) in zip(panels, states, strict=True):
+        mosaic(axes, images, limits, f"{ratio:.2g}", columns=1)
     figure.suptitle("The clean image that the model expects at each noise ratio s/a")
     return figure
 

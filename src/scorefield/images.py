@@ -143,19 +143,20 @@ class ImageDensity(BaseEstimator):
             z = samplers.draw_block(given, prior.sample(BLOCK, own), SAMPLERS[sampler].make(own), times)
             yield self.transform_.inverse(z[: n - k * BLOCK])
 
-    def path(self, n: int, frames: int, seed: int) -> list[tuple[str, np.ndarray]]:
-        """Return n images on their way from noise, at so many noise ratios from large to small: titles and images.
+    @torch.no_grad()
+    def path(self, n: int, frames: int, seed: int) -> list[tuple[float, np.ndarray]]:
+        """Return n images on their way from noise, at so many noise ratios from large to small: ratios and images.
 
-        What is shown is the clean image that the model expects at each of them, and at last what `sample` draws.
+        What is shown is the clean image that the model expects at each of them. n is at most BLOCK.
         """
+        model = self.model_.given(self._labels_of(0, None, seed)[:n]) if self.classes_ else self.model_
         times = samplers.grid_for("adams", self.model_, STEPS)
-        states = SAMPLERS["adams"].make(spawn(seed))(self.model_, self.model_.prior().sample(n, spawn(seed)), times)
-        kept = set(np.linspace(0, len(times) - 1, frames).round().astype(int).tolist())
+        start, own = model.prior().sample(n, spawn(seed, "path")), spawn(seed, "path", "steps")
+        states = [start, *SAMPLERS["adams"].make(own)(model, start, times)]
         found = []
-        for k, (t, state) in enumerate(zip(times, states, strict=True)):
-            if k in kept:
-                clean = self.model_.decompose(state, t)[0]
-                found.append((f"{float(self.model_.process.ratio(t)):.2g}", self.transform_.inverse(clean)))
+        for k in np.linspace(0, len(times) - 1, frames).round().astype(int).tolist():
+            clean, _ = model.decompose(states[k], times[k])
+            found.append((float(model.process.ratio(times[k])), self.transform_.inverse(clean)))
         return found
 
     def log_prob(self, images: Any, labels: Any = None, draws: int = 64) -> Bound:
