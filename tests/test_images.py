@@ -453,6 +453,15 @@ def test_exif_data_turn_a_picture_as_the_camera_was_held(orientation, kind, tmp_
     assert np.abs(found[0, 0].astype(int) - upright).max() <= (0 if kind == "png" else 6)
 
 
+def test_of_a_file_with_several_pictures_the_first_is_read_and_noted(tmp_path):
+    views = [Image.new("RGB", (8, 8), (level,) * 3) for level in (40, 200)]
+    (tmp_path / "f").mkdir()
+    views[0].save(tmp_path / "f" / "a.jpg", "MPO", save_all=True, append_images=views[1:])
+    found = read_images(tmp_path / "f")
+    assert (found.pixels == 40).all()
+    assert "of 1 files with several pictures the first is read" in found.notes[0]
+
+
 def test_grey_among_colour_becomes_colour_without_loss_and_is_noted(tmp_path):
     grey, colour = array((2, 6, 5)), array((3, 6, 5, 3))
     folder_of(tmp_path / "f", grey)
