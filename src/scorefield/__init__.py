@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "scorefield.estimator": ["ScoreDensity", "load"],
+    "scorefield.images": ["ImageDensity"],
     "scorefield.process": ["EDM", "PROCESSES", "VE", "VP", "Cosine", "Process", "Straight", "SubVP"],
     "scorefield.sde": ["LinearSDE", "simulate"],
     "scorefield.densities": ["GaussianMixture"],
@@ -41,7 +42,7 @@ _HOME = {
     ],
     "scorefield.flow": ["decode", "encode", "interpolate"],
     "scorefield.likelihood": ["LogProb", "log_prob"],
-    "scorefield.variational": ["Bound", "lower_bound"],
+    "scorefield.variational": ["Bound", "lower_bound", "lower_bound_of_levels"],
     "scorefield.training": ["Progress", "Trainer", "batches"],
 }
 _MODULES = [
