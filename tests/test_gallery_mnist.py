@@ -2,10 +2,13 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from scorefield import data
+from scorefield.gallery import mnist as entry
 from scorefield.gallery import mnist_unet as mnist
 from scorefield.gallery.swiss_roll_training import PROCESS
 from scorefield.tensors import spawn, uniform
@@ -68,3 +71,42 @@ def test_the_sampler_ends_in_the_grain_of_its_last_step_around_a_known_image():
 def test_the_diagram_is_written(tmp_path):
     mnist.draw_diagram(tmp_path / "unet.png")
     assert (tmp_path / "unet.png").stat().st_size > 10_000
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """MNIST is not at hand in a test: bright squares on black, in its place."""
+    pixels = np.zeros((300, 1, 28, 28), np.uint8)
+    for k, place in enumerate(np.random.default_rng(0).integers(2, 18, size=(300, 2))):
+        pixels[k, 0, place[0] : place[0] + 8, place[1] : place[1] + 8] = 255
+    images = data.as_images(pixels[:, 0], np.arange(300) % 10)
+    monkeypatch.setattr(data, "read_mnist", lambda part: images)
+    return images
+
+
+@pytest.mark.slow
+def test_the_entry_leaves_its_figures_and_the_published_numbers(made_up, tmp_path):
+    results = entry.run(tmp_path, seeds=1, quick=True)
+    assert results["weights of the network"]["median"] == 2_361_409
+    assert results["loss of epoch 0"]["published"] == 0.22342
+    assert 0.3 < results["loss of epoch 0"]["median"] < 1.1  # four steps from a network near 0, whose loss is 1
+    assert results["distance to the nearest training image, real test images"]["median"] == 0
+    assert results["pixels between 0.1 and 0.9, real test images"]["median"] == 0
+    made = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")}
+    assert made == {
+        "as-published/network.png",
+        "as-published/samples.png",
+        "as-published/loss.png",
+        "corrected/samples.png",
+        "corrected/side-by-side.png",
+    }
+
+
+def test_the_nearest_training_image_is_the_one_it_is():
+    rows = torch.randint(0, 256, (50, 784), generator=spawn(0, "rows"), dtype=torch.uint8)
+    x = rows[:5].float() / 255
+    assert entry.nearest(x, rows) < 1e-2
+    far = x.clone()
+    far[:, 0] = 1 - (x[:, 0] > 0.5).float()
+    expected = (far[:, 0] - x[:, 0]).abs().mean()
+    assert entry.nearest(far, rows) == pytest.approx(float(expected), abs=1e-2)

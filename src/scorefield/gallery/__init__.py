@@ -8,7 +8,7 @@ takes fewer steps and seeds, for tests. An entry whose trainings are shortened t
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scorefield.gallery import digits, finite_difference, langevin_roll, score_fields, score_sde, swiss_roll
+from scorefield.gallery import digits, finite_difference, langevin_roll, mnist, score_fields, score_sde, swiss_roll
 from scorefield.gallery.report import Results
 
 
@@ -25,6 +25,7 @@ ENTRIES: dict[str, Entry] = {
     "001-finite-difference": Entry("Finite-difference score matching in one dimension", finite_difference.run),
     "002-swiss-roll": Entry("Score-based models with an SDE: a swiss roll, and one Gaussian", swiss_roll.run),
     "002-langevin": Entry("Implicit score matching and Langevin dynamics on a Swiss roll", langevin_roll.run),
+    "002-mnist": Entry("Score-based models with an SDE: MNIST by a U-Net, and our default beside it", mnist.run),
     "003-digits": Entry("Score matching on digits, at one level of noise and at all", digits.run),
     "004-score-fields": Entry("Score fields and Langevin dynamics in the plane", score_fields.run),
 }
