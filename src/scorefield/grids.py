@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,18 +31,14 @@ def optimised(model: Denoiser, steps: int, ratio_min: float = RATIO_MIN) -> Grid
     Data without any variance get equal steps in l. Raises ValueError for fewer than one step, RuntimeError where the
     model is not finite.
     """
-    plain = times.grid(model.process, steps, math.inf, ratio_min)
-    if not model.spread > 0:
-        return plain
+    if steps < 1 or not model.spread > 0:
+        return times.grid(model.process, steps, math.inf, ratio_min)
     even = times.grid(model.process, PILOT_STEPS, math.inf, ratio_min)
     log_ratio, density = model.process.ratio(even).log(), _density(model, even)
     share = torch.cat([density.new_zeros(1), density.cumsum(0) / density.sum()])
     wanted = torch.linspace(0, 1, steps + 1, dtype=torch.float64)[1:-1]
-    right = torch.searchsorted(share, wanted).clamp(1, PILOT_STEPS)
-    left = right - 1
-    inside = (wanted - share[left]) / (share[right] - share[left])
-    plain[1:-1] = model.process.time((log_ratio[left] + inside * (log_ratio[right] - log_ratio[left])).exp())
-    return plain
+    inside = torch.from_numpy(np.interp(wanted, share, log_ratio)).exp_()
+    return torch.cat([even[:1], model.process.time(inside), even[-1:]])
 
 
 def _density(model: Denoiser, even: Grid) -> Tensor:
