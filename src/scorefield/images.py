@@ -71,11 +71,11 @@ class ImageDensity(BaseEstimator):
         From 10 images on a tenth is held out and chooses when to stop. Raises ValueError for images that are missing
         values, of an ambiguous shape, or all alike, and for labels of another number.
         """
-        given = as_images(images, labels, self.layout)
+        given = as_images(np.asarray(images), labels, self.layout)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.classes_ = given.classes
         self.transform_ = PixelTransform.fit(given.pixels, given.layout)
-        problem = problem_of(given, self.transform_, seed)
+        problem = problem_of(given, self.transform_, seed, test=False)
         self.frequencies_ = frequencies(given)
         self.config_ = self._config(problem, seed)
         learner = Learner(self.config_, problem)
@@ -149,7 +149,9 @@ class ImageDensity(BaseEstimator):
 
         What is shown is the clean image that the model expects at each of them. n is at most BLOCK.
         """
-        model = self.model_.given(self._labels_of(0, None, seed)[:n]) if self.classes_ else self.model_
+        model = self.model_
+        if self.classes_:
+            model = model.given(self._labels_of(0, None, seed)[:n].to(model.mean.device))
         times = samplers.grid_for("adams", self.model_, STEPS)
         start, own = model.prior().sample(n, spawn(seed, "path")), spawn(seed, "path", "steps")
         states = [start, *SAMPLERS["adams"].make(own)(model, start, times)]
@@ -168,7 +170,7 @@ class ImageDensity(BaseEstimator):
         Raises ValueError for images of another size, for values that the run has not learned, and unknown labels.
         """
         check_is_fitted(self)
-        given = as_images(images, labels, self.transform_.layout)
+        given = as_images(np.asarray(images), labels, self.transform_.layout)
         return self.bound(given.pixels, self.positions(given), draws, 0)
 
     def positions(self, given: Images) -> np.ndarray | None:
@@ -260,10 +262,11 @@ def settings(
     )
 
 
-def problem_of(given: Images, transform: PixelTransform, seed: int, device: str = "cpu") -> Problem:
-    """Return images as rows to learn from and to validate on, with their labels; a tenth is left for a test."""
+def problem_of(given: Images, transform: PixelTransform, seed: int, device: str = "cpu", test: bool = True) -> Problem:
+    """Return images as rows to learn from and to validate on, with their labels; test: leave a tenth for a test."""
     rows = torch.from_numpy(given.pixels).reshape(len(given.pixels), -1)
-    train, validation, _ = split(len(rows), seed)
+    train, validation, others = split(len(rows), seed)
+    train = train if test else np.concatenate([train, others])
     told = None
     if given.labels is not None:
         codes = torch.from_numpy(given.labels)
