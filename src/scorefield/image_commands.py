@@ -65,7 +65,8 @@ def sample(options: cli.Sample) -> None:
     if options.tol is not None:
         raise ValueError("--tol is for tables; for images give --sampler and --steps")
     estimator = _open(options.run, options)
-    choices = options.label, options.guidance, options.sampler or "adams", options.steps or STEPS
+    steps = STEPS if options.steps is None else options.steps
+    choices = options.label, options.guidance, options.sampler or "adams", steps
     transform = estimator.transform_
     as_they_are = transform.dtype == "uint8" and transform.high > 127
     data.write_images(
