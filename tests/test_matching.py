@@ -277,6 +277,8 @@ def test_a_step_that_rounding_swallows_is_refused_with_one_that_works():
         sliced_energy(value, x, step=1e-3, generator=drawn())
     with pytest.raises(ValueError, match="second difference"):
         denoising_energy(value, x, x, step=0.0, generator=drawn())
+    with pytest.raises(ValueError, match=r"step 0\.05 .* of size 1e\+04; use about 1,"):  # it grows with the size
+        sliced_energy(value, 2_000 * x, step=0.05, generator=drawn())
     assert_close(sliced_energy(value, x, step=0.02, generator=drawn()), implicit(field, x), rtol=0.01, atol=0)
 
 
