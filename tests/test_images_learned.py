@@ -26,7 +26,7 @@ BARS = np.zeros((2 * SIDE, SIDE, SIDE), np.uint8)
 for place in range(SIDE):
     BARS[place, place] = BARS[SIDE + place, :, place] = 3
 KINDS = np.array(["lying"] * SIDE + ["standing"] * SIDE)
-STEPS = 600
+STEPS = 900
 
 
 def bars(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -323,7 +323,7 @@ def _new_run(
     problem = requests.problem_of(choices, transform, request, parts, options.device)
     span, range_reason = span_for(options.process, fitting.largest_distance(problem.train))
     config = Config(
-        steps=options.steps or 1,
+        steps=1 if options.steps is None else options.steps,
         seed=options.seed,
         process=options.process,
         span=span,

@@ -254,7 +254,7 @@ class Learner:
         return Report(self.trainer.step, train, float(losses.mean()) / self.trivial, kept)
 
     @torch.no_grad()
-    def _validate(self, views: Sequence[ScoreModel]) -> Tensor:
+    def _validate(self, views: Sequence[Denoiser]) -> Tensor:
         """Return the loss of each held-out row on frozen noise, the mean of its repetitions, float64."""
         repeats = max(1, REPEATED_ROWS // sum(map(len, self.held_out)))
         generator, losses = self.config.generator("validation"), []
