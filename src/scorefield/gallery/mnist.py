@@ -53,7 +53,7 @@ def run(out: Path, *, seeds: int = 10, quick: bool = False, full: bool = False) 
     sets = {"real test images": held_out, "as published": drawn, "our default": ours}
     titles = {"as published": f"as published, {seconds:.0f} s", "our default": f"our default, {seconds:.0f} s"}
     save_figure(side_by_side(sets, titles), out / "corrected" / "side-by-side.png")
-    results = row("weights of the network", 2_361_409.0, [sum(p.numel() for p in net.parameters())])
+    results = row("weights of the network", 2_361_409.0, [float(sum(p.numel() for p in net.parameters()))])
     for epoch, loss in enumerate(losses):
         if epoch in mnist_unet.PRINTED:
             results |= row(f"loss of epoch {epoch}", mnist_unet.PRINTED[epoch], [loss], zero=1.0)
