@@ -11,7 +11,8 @@ from torch import Generator
 from torch.testing import assert_close
 
 from scorefield import densities as module
-from scorefield.densities import GaussianMixture
+from scorefield.densities import DiagonalGaussian, GaussianMixture
+from scorefield.tensors import normal
 
 LEVELS = [(1.0, 0.5), (0.7, 0.05), (0.02, 1.0), (1.0, 30.0)]
 """Pairs (a, s) of a noising kernel."""
@@ -391,3 +392,15 @@ def test_points_of_another_dimension_are_refused(shape):
     for method in (density.log_prob, density.score):
         with pytest.raises(ValueError, match=r"expected points of shape \(n, 2\); got \(" + ", ".join(map(str, shape))):
             method(torch.ones(shape, dtype=F64))
+
+
+def test_a_diagonal_gaussian_is_the_gaussian_with_that_covariance():
+    """Density, noised density, covariance; its samples are scaled normals."""
+    mean, variance = torch.tensor([1.0, -2.0, 0.5], dtype=F64), torch.tensor([0.3, 1.0, 2.5], dtype=F64)
+    diagonal, full = DiagonalGaussian(mean, variance), GaussianMixture.gaussian(mean, variance.diag())
+    x = torch.randn(50, 3, generator=Generator().manual_seed(0), dtype=F64)
+    torch.testing.assert_close(diagonal.log_prob(x), full.log_prob(x))
+    torch.testing.assert_close(diagonal.noised(0.4, 0.7).log_prob(x), full.noised(0.4, 0.7).log_prob(x))
+    torch.testing.assert_close(diagonal.covariance, full.covariance)
+    z = normal((20, 3), mean, Generator().manual_seed(1))
+    torch.testing.assert_close(diagonal.sample(20, Generator().manual_seed(1)), mean + z * variance.sqrt())

@@ -14,11 +14,12 @@ from safetensors.torch import load, save
 from scipy import stats
 
 import scorefield as sf
-from scorefield import cli, data
+from scorefield import cli, data, image_commands, objectives
 from scorefield import images as images_module
 from scorefield.cli import main
 from scorefield.fitting import Learner
 from scorefield.images import BLOCK, ImageDensity
+from scorefield.model import ScoreModel
 from scorefield.pixels import PixelTransform
 
 SIDE = 6
@@ -232,6 +233,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(fitted, comm
         (("fit", "{data}", "--out", "{new}", "--network", "energy"), "leave out --network"),
         (("fit", "{data}", "--out", "{new}", "--predicts", "noise"), "leave out --network, --predicts"),
         (("fit", "{data}", "--out", "{new}", "--crop", "4"), "--crop must be a height and a width such as 28x28"),
+        (("fit", "{data}", "--out", "{new}", "--objective", "parzen"), "learns a density that is known"),
         (("fit", "moons", "--out", "{new}", "--crop", "4x4"), "are for images; moons is a table"),
         (("sample", "{run}", "-o", "{new}.csv"), "a name ending in .png"),
         (("sample", "{run}", "-o", "{new}.png", "--class", "leaning"), "one of lying, standing"),
@@ -275,3 +277,62 @@ def test_training_goes_on_from_its_state_to_the_bit():
     expected, found = whole.state(), second.state()
     assert expected.keys() == found.keys()
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+def test_ten_times_larger_pixels_have_a_density_smaller_by_their_jacobian():
+    """The same network learns either, so log p differs by d log 10 in every image, up to rounding."""
+    images = np.random.default_rng(0).random((40, 5, 4))
+    found = [ImageDensity(max_iter=3, random_state=0).fit(k * images).log_prob(k * images[:6]).value for k in (1, 10)]
+    torch.testing.assert_close(found[0] - found[1], torch.full((6,), 20 * math.log(10)), atol=0.02, rtol=0)
+
+
+def test_classes_come_as_often_as_in_the_data_and_count_as_often():
+    """Nine to one, drawn (a binomial test, 1e-6), and in the probability of an image with its label."""
+    pick = np.random.default_rng(1).permutation(np.repeat([0, 1], [90, 10]))
+    found = ImageDensity(max_iter=2, random_state=0).fit(BARS[SIDE * pick], KINDS[SIDE * pick])
+    assert found.frequencies_ == (0.9, 0.1)
+    labels = found.labels(5_000, None, 3)
+    assert stats.binomtest(int((labels == 1).sum()), 5_000, 0.1).pvalue > 1e-6
+    untold = ImageDensity(max_iter=2, random_state=0).fit(BARS[SIDE * pick], KINDS[SIDE * pick])
+    untold.frequencies_ = (1.0, 1.0)
+    gap = found.log_prob(BARS[:3], KINDS[:3]).value - untold.log_prob(BARS[:3], KINDS[:3]).value
+    torch.testing.assert_close(gap, torch.full((3,), math.log(0.9)), atol=1e-3, rtol=0)
+
+
+def test_training_forgets_a_tenth_of_the_labels_and_mixes_no_classes(monkeypatch):
+    """What the model is given in training: its own labels but for a tenth, and no other images as references."""
+    given = data.as_images(*bars(100, 0))
+    transform = PixelTransform.fit(given.pixels)
+    problem = images_module.problem_of(given, transform, 0)
+    config = replace(images_module.settings(problem, "vp", "denoising", 0, None, 2), steps=30)
+    seen, references = [], []
+    keep, loss = ScoreModel.given, objectives.denoising
+    monkeypatch.setattr(ScoreModel, "given", lambda model, label: seen.append(label) or keep(model, label))
+    told = lambda *a, **k: references.append(k.get("references")) or loss(*a, **k)
+    monkeypatch.setattr(objectives, "denoising", told)
+    learner = Learner(config, problem)
+    seen.clear()
+    for _ in zip(range(9), learner.run(), strict=False):
+        pass
+    labels = torch.cat([label for label in seen if len(label) == config.batch_size])
+    assert stats.binomtest(int((labels == 2).sum()), len(labels), 0.1).pvalue > 1e-6
+    assert set(labels.tolist()) == {0, 1, 2}
+    assert len(references) >= 9
+    assert all(each is None for each in references)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "high", "limits"),
+    [
+        ("uint8", 1, 255, None),
+        ("uint8", 3, 200, None),
+        ("uint8", 1, 16, (0, 16)),
+        ("uint16", 1, 65_000, None),
+        ("uint16", 3, 65_000, (0, 65_000)),
+        ("uint16", 1, 4095, (0, 4095)),
+        ("float32", 1, 255, (0, 255)),
+    ],
+)
+def test_pictures_show_the_range_of_pixels_unless_they_are_bytes_as_they_came(dtype, channels, high, limits):
+    transform = PixelTransform((channels, 4, 4), "CHW", dtype, 0.0, float(high), 1.0, 1.0, 1.0)
+    assert image_commands._limits(transform) == limits

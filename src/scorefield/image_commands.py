@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ SHOWN, PATH = 64, 8
 """Images in a grid of `plot`, and images whose way from noise it shows."""
 
 JUDGED = 1000
-"""Held-out images that `evaluate` takes at most, and images that it draws."""
+"""Held-out images that `evaluate` takes at most; it draws as many."""
 
 BOUND_BLOCK = 256
 """Images whose probability is asked for at once."""
@@ -67,15 +68,13 @@ def sample(options: cli.Sample) -> None:
     estimator = _open(options.run, options)
     steps = STEPS if options.steps is None else options.steps
     choices = options.label, options.guidance, options.sampler or "adams", steps
-    transform = estimator.transform_
-    as_they_are = transform.dtype == "uint8" and transform.high > 127
     data.write_images(
         options.out,
         estimator.sample_blocks(options.n, *choices, options.seed),
-        transform.layout,
+        estimator.transform_.layout,
         labels=estimator.labels(options.n, options.label, options.seed),
         classes=estimator.classes_,
-        limits=None if as_they_are else (transform.low, transform.high),
+        limits=_limits(estimator.transform_),
         force=options.force,
     )
     console.speaker(options)(f"wrote {options.n:,} images to {options.out}")
@@ -105,16 +104,15 @@ def logprob(options: cli.Logprob) -> None:
 
 
 def evaluate(options: cli.Evaluate) -> None:
-    """Print bits per dimension of held-out images, whether samples are copies, and the classes drawn."""
+    """Print bits per dimension of held-out images, and whether drawn images are copies of those learned from."""
     estimator, run = _open(options.run, options), runs.read(options.run)
     train, held_out = _known(run, options.against)
-    told = estimator.positions(held_out)
-    bound = estimator.bound(held_out.pixels[:JUDGED], None if told is None else told[:JUDGED], 64, options.seed)
-    drawn = np.concatenate(list(estimator.sample_blocks(JUDGED, None, 1.0, "adams", STEPS, options.seed)))
+    count, told = min(JUDGED, len(held_out.pixels)), estimator.positions(held_out)
+    bound = estimator.bound(held_out.pixels[:count], None if told is None else told[:count], 64, options.seed)
+    drawn = np.concatenate(list(estimator.sample_blocks(count, None, 1.0, "adams", STEPS, options.seed)))
     rows = lambda pixels: run.pixels.forward(run.pixels.rows(pixels))
-    count = min(JUDGED, len(held_out.pixels))
     found = copying(
-        rows(drawn[:count]),
+        rows(drawn),
         rows(train.pixels),
         rows(held_out.pixels[:count]),
         generator=spawn(options.seed, "evaluate"),
@@ -150,6 +148,16 @@ def plot(options: cli.Plot) -> None:
     plots.save(image_plots.nearest(drawn[: 2 * PATH], nearest, limits), folder / "nearest.png")
     console.draw_losses(options.run, folder)
     console.speaker(options)(f"drew {folder}")
+
+
+def _limits(transform: PixelTransform) -> tuple[float, float] | None:
+    """Return what pictures show as black and white; None for bytes, and for 16 bits in grey, that use their range.
+
+    Those are written as they are. Others, and the 17 levels of digits among them, would be dark or have no picture.
+    """
+    whole = {"uint8": 2**8, "uint16": 2**16 if transform.shape[0] == 1 else math.inf}
+    used = transform.high >= whole.get(transform.dtype, math.inf) / 2
+    return None if used else (transform.low, transform.high)
 
 
 def _new_run(options: cli.Fit, request: dict, found: Images) -> runs.Run:

@@ -242,8 +242,11 @@ def settings(
     """Return the settings of a run of images, for one step. Raises ValueError for names that do not exist."""
     if problem.pixels is None:
         raise ValueError("expected a problem of images, with pixels; got one of a table")
-    width = float(np.ptp([float(problem.pixels.levels[0]), float(problem.pixels.levels[-1])]))
-    farthest = width * problem.pixels.dim**0.5
+    if objective in ("explicit", "parzen"):
+        raise ValueError(
+            f"the objective {objective!r} learns a density that is known, and that of images is not; try another"
+        )
+    farthest = float(problem.pixels.levels[-1] - problem.pixels.levels[0]) * problem.pixels.dim**0.5
     return Config(
         steps=1,
         seed=seed,

@@ -40,6 +40,7 @@ def request_of(options: cli.Fit) -> dict[str, object]:
         "layout",
         "resize",
         "crop",
+        "skip_bad",
     )
     if options.budget is not None and options.steps is not None:
         raise ValueError("expected --budget or --steps; got both; leave one out")
@@ -52,8 +53,7 @@ def request_of(options: cli.Fit) -> dict[str, object]:
         asked["data"] = str(Path(options.data).resolve())
     if options.labels is not None:
         asked["labels"] = str(Path(options.labels).resolve())
-    skipping = {"skip_bad": True} if options.skip_bad else {}
-    return {name: asked[name] for name in names if asked[name] is not None} | skipping
+    return {name: asked[name] for name in names if asked[name] is not None and asked[name] is not False}
 
 
 def parts_of(request: dict) -> tuple[list[pd.DataFrame], str, list[str]]:

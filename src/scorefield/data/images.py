@@ -192,7 +192,8 @@ def _member(path: Path, own: bool) -> tuple[Stored, Stored | None, list[str]]:
             show(path), expected, listed(list(found)) or "none", "save it again with numpy.savez(X=..., y=...)"
         )
     read = [*images, *labels]
-    notes = [f"{show(path)}: of the arrays {listed(list(found))}, {listed(read)} are read"] if len(found) > 1 else []
+    more = len(found) > len(read)
+    notes = [f"{show(path)}: of the arrays {listed(list(found))}, {listed(read)} are read"] if more else []
     return npy(path, found[images[0]]), npy(path, found[labels[0]], "biufU") if labels else None, notes
 
 
