@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from scipy import stats
 
 import scorefield as sf
-from scorefield import cli, data, image_commands, objectives
+from scorefield import cli, data, image_commands, objectives, runs
 from scorefield import images as images_module
 from scorefield.cli import main
 from scorefield.fitting import Learner
@@ -209,6 +209,17 @@ def test_a_user_asks_for_probabilities_judgement_and_pictures(fitted, command, t
     table = np.genfromtxt(tmp_path / "p.csv", delimiter=",", names=True)
     assert table.dtype.names == ("logprob", "stderr", "bits_per_dim")
     np.testing.assert_allclose(table["bits_per_dim"] * SIDE**2 * math.log(2), -table["logprob"], rtol=1e-5)
+    for kind in range(2):  # the same images as pictures, in folders that are their classes
+        (tmp_path / "pictures" / KINDS[kind * SIDE]).mkdir(parents=True)
+        for k in range(kind * SIDE, kind * SIDE + SIDE):
+            Image.fromarray(BARS[k]).save(tmp_path / "pictures" / KINDS[k] / f"{k:02}.png")
+    np.savez(tmp_path / "same.npz", X=BARS, y=KINDS)
+    for name in ("pictures", "same.npz"):
+        code, _, error = command("logprob", run, tmp_path / name, "-o", tmp_path / f"{name}.csv")
+        assert code == 0, error
+    assert (tmp_path / "pictures.csv").read_bytes() == (tmp_path / "same.npz.csv").read_bytes()
+    code, out, error = command("evaluate", run, "--json", "--against", tmp_path / "pictures")
+    assert code == 0, error
     code, out, error = command("evaluate", run, "--json")
     assert code == 0, error
     assert {"bits per dimension (a bound)", "copying", "near_duplicates"} <= set(json.loads(out))
@@ -336,3 +347,30 @@ def test_training_forgets_a_tenth_of_the_labels_and_mixes_no_classes(monkeypatch
 def test_pictures_show_the_range_of_pixels_unless_they_are_bytes_as_they_came(dtype, channels, high, limits):
     transform = PixelTransform((channels, 4, 4), "CHW", dtype, 0.0, float(high), 1.0, 1.0, 1.0)
     assert image_commands._limits(transform) == limits
+
+
+def test_classes_are_told_by_name_whatever_their_order(learned):
+    """Images of one class only, and in the other order: their positions are those of the run."""
+    for names in (["standing", "standing"], ["standing", "lying"]):
+        given = data.as_images(BARS[[SIDE, 0]], np.array(names))
+        assert [learned.classes_[k] for k in learned.positions(given)] == names
+
+
+def test_the_nearest_image_is_the_nearest():
+    transform = PixelTransform.fit(BARS[:, None])
+    near = BARS[[3, 8], None].copy()
+    near[:, 0, 5, 5] = 3 - near[:, 0, 5, 5]
+    found = image_commands._nearest(transform, near, BARS[:, None])
+    assert np.array_equal(found, BARS[[3, 8], None])
+
+
+def test_a_run_is_judged_by_images_that_it_did_not_learn_from(fitted, command):
+    run = runs.read(fitted / "run")
+    every = data.read_images(fitted / "bars.npz")
+    train, held_out, _ = image_commands._known(run, None)
+    learned_from, validation, test = data.split(len(every.pixels), run.config.seed)
+    assert len(test) == 0  # they are too few
+    assert np.array_equal(train.pixels, every.pixels[learned_from])
+    assert np.array_equal(held_out.pixels, every.pixels[validation])
+    assert np.array_equal(held_out.labels, every.labels[validation])
+    assert "chose the weights" in command("evaluate", fitted / "run")[2]

@@ -21,6 +21,7 @@ KINDS = {
     "17 levels": (lambda u: (16 * u).round(), 17, 1.0),
     "every third": (lambda u: (3 * (10 * u).round() - 5).astype(np.int64), 11, 3.0),
     "bytes over 255": (lambda u: ((255 * u).round() / 255).astype(np.float32), 256, 1 / 255),
+    "tenths, which are not exact": (lambda u: (10 * u).round() / 10, 11, 0.1),
     "two": (lambda u: u > 0.7, 2, 1.0),
     "16 bits": (lambda u: (4095 * u).round().astype(np.uint16), 4096, 1.0),
     "continuous": (lambda u: u.astype(np.float64), 0, 0.0),

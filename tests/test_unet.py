@@ -113,3 +113,17 @@ def test_a_model_given_a_class_is_the_network_given_it(generator):
     given = ScoreModel(Labelled(net, label), VP(), torch.zeros(64), torch.ones(64))
     assert torch.equal(model.given(label).score(x, t), given.score(x, t))
     assert not torch.allclose(model.score(x, t), given.score(x, t))
+
+
+def test_the_network_sees_the_noisy_image_and_what_each_pixel_says(monkeypatch, generator):
+    """Both of unit variance at every noise, beside each other."""
+    net = made((2, 8, 8), taught=True)
+    z, level = torch.randn(4, 128, generator=generator), torch.linspace(-3, 2, 4)
+    seen = []
+    network = net._network
+    monkeypatch.setattr(net, "_network", lambda image, told: seen.append(image) or network(image, told))
+    net(z, level)
+    noisy, clean = seen[0].split(2, 1)
+    torch.testing.assert_close(noisy.flatten(1), z)
+    scale = (1 + (2 * level).exp()).sqrt()[:, None]
+    torch.testing.assert_close(clean, net.pixels((z * scale).reshape(4, 2, 8, 8), level))

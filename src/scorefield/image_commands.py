@@ -86,7 +86,7 @@ def logprob(options: cli.Logprob) -> None:
         raise ValueError("the log-probability of images is a bound already; leave out --bound")
     data.check_output(options.out, options.force)
     estimator = _open(options.run, options)
-    given = data.read_images(options.points, layout=estimator.transform_.layout)
+    given = _others(options.points, estimator.transform_)
     told = estimator.positions(given)
     estimator.transform_.rows(given.pixels)
 
@@ -106,7 +106,8 @@ def logprob(options: cli.Logprob) -> None:
 def evaluate(options: cli.Evaluate) -> None:
     """Print bits per dimension of held-out images, and whether drawn images are copies of those learned from."""
     estimator, run = _open(options.run, options), runs.read(options.run)
-    train, held_out = _known(run, options.against)
+    train, held_out, notes = _known(run, options.against)
+    console.speaker(options)(*(f"note: {note}" for note in notes))
     count, told = min(JUDGED, len(held_out.pixels)), estimator.positions(held_out)
     bound = estimator.bound(held_out.pixels[:count], None if told is None else told[:count], 64, options.seed)
     drawn = np.concatenate(list(estimator.sample_blocks(count, None, 1.0, "adams", STEPS, options.seed)))
@@ -139,7 +140,7 @@ def plot(options: cli.Plot) -> None:
     estimator, run = _open(options.run, options), runs.read(options.run)
     folder = options.run / "figures"
     folder.mkdir(exist_ok=True)
-    train, _ = _known(run, None)
+    train, _, _ = _known(run, None)
     drawn = np.concatenate(list(estimator.sample_blocks(SHOWN, None, 1.0, "adams", STEPS, 0)))
     limits = run.pixels.low, run.pixels.high
     plots.save(image_plots.beside(train.pixels[:SHOWN], drawn, limits), folder / "overview.png")
@@ -209,8 +210,8 @@ def _size(name: str, text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _known(run: runs.Run, against: Path | None) -> tuple[Images, Images]:
-    """Return the images a run was trained on and those it was not. Raises ValueError where they are gone."""
+def _known(run: runs.Run, against: Path | None) -> tuple[Images, Images, list[str]]:
+    """Return the images a run was trained on, those it was not, and notes on these. ValueError where they are gone."""
     try:
         found = _read(run.request)
     except (ValueError, KeyError) as error:
@@ -222,8 +223,18 @@ def _known(run: runs.Run, against: Path | None) -> tuple[Images, Images]:
         found, pixels=found.pixels[rows], labels=None if found.labels is None else found.labels[rows]
     )
     if against is not None:
-        return part(train), data.read_images(against, layout=run.pixels.layout)
-    return part(train), part(test if len(test) else validation)
+        others = _others(against, run.pixels)
+        return part(train), others, others.notes
+    if len(test):
+        return part(train), part(test), []
+    few = "too few images to keep a test: those that chose the weights stand for one; give others with --against"
+    return part(train), part(validation), [few]
+
+
+def _others(path: Path, transform: PixelTransform) -> Images:
+    """Return images beside those of a run; an array has the layout of those, which its shape alone may not tell."""
+    layout = transform.layout if path.suffix.lower() in {".npy", ".npz"} else None
+    return data.read_images(path, layout=layout)
 
 
 def _nearest(transform: PixelTransform, drawn: np.ndarray, train: np.ndarray) -> np.ndarray:

@@ -92,7 +92,8 @@ class PixelTransform:
         """Return images (n, channels, height, width) of rows z, rounded to the levels, in the type of the images."""
         x = z.detach().cpu().double() * self.scale + self.mean
         if self.step:
-            x = self.low + self.step * ((x - self.low) / self.step).round()
+            place = ((x - self.low) / self.step).round()
+            x = self.low + place * (self.high - self.low) / (self.count - 1)  # 3 / 10, which 3 steps of 0.1 are not
         return x.clamp(self.low, self.high).reshape(-1, *self.shape).numpy().astype(self.dtype)
 
     def rows(self, pixels: np.ndarray) -> Tensor:

@@ -69,7 +69,7 @@ def lower_bound_of_levels(
     low, high = (math.log(r) for r in times.bounds(model.process, step * LAST))
     if not len(x):
         return Bound(x.new_zeros(0), x.new_zeros(0))
-    each, _ = _noise_errors(model, x, low, high, draws, generator)
+    each, _ = _noise_errors(model, x, low, high, draws, generator, share=0.0)
     value = -_prior_divergence(model, x, high) - len(model.mean) * choice_entropy(LAST)
     return Bound(value - each.mean(0), each.std(0) / math.sqrt(REPEATS))
 
@@ -83,11 +83,12 @@ def choice_entropy(ratio: float) -> float:
 
 
 def _noise_errors(
-    model: Denoiser, x: Samples, low: float, high: float, draws: int, generator: Generator | None
+    model: Denoiser, x: Samples, low: float, high: float, draws: int, generator: Generator | None, share: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Return E |e - noise|^2 integrated over log r, and at its start, each (REPEATS, n).
 
-    Only what it differs by from that of the Gaussian of the data's mean and mean variance is drawn.
+    Only what it differs by from `share` times that of the Gaussian of the data's mean and mean variance is drawn. For
+    numbers on levels the share is 0: between them little noise is left to a model, and that of the Gaussian is all.
     """
     d = len(model.mean)
     centre, variance = model.mean.to(x).reshape(x.shape[1:]), model.spread**2
@@ -100,7 +101,7 @@ def _noise_errors(
         y = x + r * e
         plain = e - r / (variance + r**2) * (y - centre)
         found = e - model.decompose(a * y, t)[1]
-        return dot(found, found) - dot(plain, plain)
+        return dot(found, found) - share * dot(plain, plain)
 
     integrals, starts = [], []
     for _ in range(REPEATS):
@@ -112,7 +113,7 @@ def _noise_errors(
         starts.append(excess(torch.full((len(x),), low, dtype=torch.float64, device=x.device)))
     square = dot(x - centre, x - centre)
     known, start = _gaussian_part(d, square, variance, math.exp(low), math.exp(high))
-    return torch.stack(integrals) + known, torch.stack(starts) + start
+    return torch.stack(integrals) + share * known, torch.stack(starts) + share * start
 
 
 def _require_draws(draws: int) -> None:
