@@ -29,7 +29,7 @@ LAYERS = [
     {"estimator"},
     {"evaluation", "density_table"},
     {"gallery", "console"},
-    {"image_commands"},
+    {"image_commands", "selftest"},
     {"commands", "__main__"},
 ]
 """From the lowest to the highest; a module imports from lower layers only."""

@@ -243,6 +243,24 @@ class Gallery(Common):
     """write into a folder that is not empty"""
 
 
+@dataclass(kw_only=True)
+class Selftest(Common):
+    """Check this installation: numbers, laws, faults, bad input, attacks; one line a test, with what it measured."""
+
+    names: Positional[tuple[str, ...]] = ()
+    """numbers of tests, such as R05 (all)"""
+    smoke: bool = False
+    """those that chance cannot fail, in small, in less than 5 minutes"""
+    full: bool = False
+    """many times as many cases, which takes hours; without --smoke and --full the quick form, less than 45 minutes"""
+    prove: bool = False
+    """plant a fault for each test, and pass where the test finds it"""
+    seed: int = 0
+    """seed of everything random"""
+    json: bool = False
+    """print one JSON object on standard output and nothing else there"""
+
+
 COMMANDS: dict[str, Callable[..., Common]] = {
     "fit": Fit,
     "sample": Sample,
@@ -255,6 +273,7 @@ COMMANDS: dict[str, Callable[..., Common]] = {
     "density": Density,
     "data": Data,
     "gallery": Gallery,
+    "selftest": Selftest,
 }
 """The commands by name; each is a table of options; `commands.run` does what they ask for."""
 

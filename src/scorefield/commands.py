@@ -28,6 +28,7 @@ from scorefield import (
     plots,
     requests,
     runs,
+    selftest,
     toys,
 )
 from scorefield.checkpoint import write_atomic
@@ -286,6 +287,27 @@ def show(options: cli.Gallery) -> None:
     console.speaker(options)(f"wrote figures, animations and results.json to {out}")
 
 
+def check_installation(options: cli.Selftest) -> None:
+    """Run the scorecard and print a line a test. Raises RuntimeError if one failed."""
+    if options.smoke and options.full:
+        raise ValueError("--smoke and --full exclude each other; leave one out")
+    if options.seed < 0:
+        raise ValueError(f"--seed must be at least 0; got {options.seed}")
+    size = "smoke" if options.smoke else "full" if options.full else "quick"
+    names = selftest.chosen(options.names, size)
+    tests = selftest.prove if options.prove else selftest.run
+    found = []
+    for outcome in tests(names, selftest.Plan(size, options.seed)):
+        found.append(outcome)
+        if not options.json:
+            print(outcome.line(), flush=True)
+    if options.json:
+        print(json.dumps({"size": size, "seed": options.seed, "tests": [outcome.as_json() for outcome in found]}))
+    if failed := [outcome.name for outcome in found if not outcome.passed]:
+        raise RuntimeError(f"{len(failed)} of {len(found)} tests failed: {', '.join(failed)}")
+    console.speaker(options)(f"all {len(found)} tests passed")
+
+
 def run(options: cli.Common) -> None:
     """Do what a command's options ask for."""
     commands: dict[type, Callable] = {
@@ -300,6 +322,7 @@ def run(options: cli.Common) -> None:
         cli.Density: density,
         cli.Data: builtin,
         cli.Gallery: show,
+        cli.Selftest: check_installation,
     }
     _start(options)
     of_images = image_commands.COMMANDS.get(type(options))

@@ -1,0 +1,69 @@
+"""The scorecard passes on this installation, and each of its tests finds the fault planted for it."""
+
+import math
+from contextlib import nullcontext
+
+import pytest
+
+from scorefield import selftest
+from scorefield.selftest.report import Check, Entry, Failures, Plan, outcome
+
+NAMES = list(selftest.table())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_the_scorecard_passes(name):
+    found = selftest.run_one(name, Plan())
+    assert found.passed, found.line()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_planted_fault_is_found(name):
+    found = selftest.run_one(name, Plan("smoke"), planted=True)
+    assert not found.passed, found.line()
+
+
+def test_a_check_passes_up_to_its_threshold_and_never_with_nan():
+    assert Check("", 1.0, 1.0).passed
+    assert not Check("", 1.0000001, 1.0).passed
+    assert not Check("", math.nan, 1.0).passed
+
+
+def made(*checks: Check, error: Exception | None = None) -> Entry:
+    def run(plan):
+        yield from checks
+        if error:
+            raise error
+
+    return Entry("a test", run, nullcontext, smoke=True)
+
+
+def test_the_line_tells_the_check_nearest_to_failing():
+    found = outcome("R99", made(Check("far", 0.1, 1.0, 3), Check("near", 4.0, 5.0, 4)), Plan())
+    assert found.passed
+    assert found.line().startswith("R99 PASS value=4 threshold=5 n=7 seconds=0.0")
+    found = outcome("R99", made(Check("near", 4.0, 5.0), Check("over", 1.0, 0.0)), Plan())
+    assert not found.passed
+    assert found.line().startswith("R99 FAIL value=1 threshold=0 n=2")
+
+
+def test_what_is_raised_and_what_checks_nothing_fail():
+    found = outcome("R99", made(Check("fine", 0.0, 1.0), error=ZeroDivisionError("by zero")), Plan())
+    assert not found.passed
+    assert "ZeroDivisionError: by zero" in found.line()
+    assert not outcome("R99", made(), Plan()).passed
+
+
+def test_failures_are_counted_and_the_first_is_named():
+    cases = Failures("cases")
+    cases.add("one", None)
+    assert cases.check().passed
+    cases.add("two", "came back empty")
+    assert cases.check() == Check("cases; two: came back empty", 1, 0, 2)
+
+
+def test_a_number_that_no_test_has_is_named():
+    with pytest.raises(ValueError, match="got 'R99'"):
+        selftest.chosen(["r99"], "quick")
