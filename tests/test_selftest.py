@@ -61,7 +61,7 @@ def test_failures_are_counted_and_the_first_is_named():
     cases.add("one", None)
     assert cases.check().passed
     cases.add("two", "came back empty")
-    assert cases.check() == Check("cases; two: came back empty", 1, 0, 2)
+    assert cases.check() == Check("cases; two: came back empty", 1.0, 0.0, 2)
 
 
 def test_a_number_that_no_test_has_is_named():
