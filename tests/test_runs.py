@@ -200,16 +200,16 @@ def test_a_folder_that_cannot_be_made_is_an_error_with_its_reason(tmp_path):
 
 def test_a_stale_temporary_folder_of_a_killed_save_is_removed(tmp_path):
     run = make_run(tmp_path / "run", steps=3)
-    stale = run.folder / "checkpoints" / ".new-3"
+    stale = run.folder / "checkpoints" / ".scorefield-0123456789abcdef-0.tmp"
     stale.mkdir()
     (stale / "model.safetensors").write_bytes(b"half")
     fitted = runs.load(run.folder)
     runs.save_final(run, fitted.model, fitted.score_ratio)
-    assert not list((run.folder / "checkpoints").glob(".new*"))
+    assert not list((run.folder / "checkpoints").glob(".*"))
 
 
 def test_metrics_have_no_clock(tmp_path):
     run = make_run(tmp_path / "run")
     for line in (run.folder / "metrics.jsonl").read_text().splitlines():
-        assert set(json.loads(line)) == {"step", "train", "validation", "kept"}
+        assert set(json.loads(line)) == {"step", "train", "validation", "kept", "skipped"}
     assert (run.folder / "timing.jsonl").stat().st_size > 0
