@@ -41,7 +41,6 @@ def save(run: Path, step: int, model: dict[str, Tensor], state: dict[str, Tensor
     """
     parent = run / "checkpoints"
     parent.mkdir(exist_ok=True)
-    remove_left(parent)
     files = {"model.safetensors": safetensors.save(model), "state.safetensors": safetensors.save(state)}
     manifest = {
         "format": FORMAT,
@@ -58,6 +57,12 @@ def save(run: Path, step: int, model: dict[str, Tensor], state: dict[str, Tensor
         read(folder, config_digest)
         if final.exists():  # only a damaged one is ever written again
             shutil.rmtree(final)
+    tidy(run)
+
+
+def tidy(run: Path) -> None:
+    """Remove all but the last checkpoints of a run, and what a save that was killed has left."""
+    remove_left(run / "checkpoints")
     for old in _steps(run)[KEEP:]:
         shutil.rmtree(old)
 

@@ -160,13 +160,13 @@ def train(
     A signal to stop waits for the step in progress, which becomes a checkpoint. Raises Stopped then.
     """
     metrics = run.folder / "metrics.jsonl"
-    atomic.remove_left(run.folder)
-    atomic.remove_left(run.folder / "checkpoints")
     found, offset = checkpoint.latest(run.folder, run.digest), 0
     if found is not None:
         learner.load_state({name: value for name, value in found.state.items() if name != "metrics"})
         offset = int(found.state["metrics"])
         on_resume(found.step, found.notes)
+    checkpoint.tidy(run.folder)
+    atomic.remove_left(run.folder)
     _cut(metrics, offset)
     every = max(1, min(run.config.steps // CHECKPOINTS, 1000))
     began, first = perf_counter(), learner.trainer.step

@@ -38,15 +38,15 @@ from scorefield.transforms import TableTransform
 EVERY, SAVES = 3, 20
 """Steps from one checkpoint of the small run to the next, and how many it has."""
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, LOG = "model.safetensors", "metrics.jsonl"
 
 
 def _weights(path: Path, *_: object) -> bool:
     return path.name == WEIGHTS
 
 
-def _metrics(path: Path, *_: object) -> bool:
-    return path.name == "metrics.jsonl"
+def _log(path: Path, *_: object) -> bool:
+    return path.name == LOG
 
 
 def _folder(path: Path, *_: object, **__: object) -> bool:
@@ -85,7 +85,7 @@ def _half_removed(folder: Path) -> None:
 
 
 POINTS: dict[str, tuple[object, str, Callable[..., object], Callable[..., bool]]] = {
-    "half a line of the log": (runs, "_append", _half_a_line, _metrics),
+    "half a line of the log": (runs, "_append", _half_a_line, _log),
     "the log not on the disk": (os, "fsync", die, lambda *_: True),
     "the temporary folder": (Path, "mkdir", die, _folder),
     "0 % of the weights": (Path, "write_bytes", _share(0.0), _weights),
@@ -145,14 +145,16 @@ def _recovers(out: Path, train: Callable[[Path], Callable], expected: dict[str, 
 
 
 @contextmanager
-def _in_place(path: Path) -> Iterator[Path]:
-    path.mkdir()
+def _early(path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f"{atomic.PREFIX}-{path.name}.tmp")
+    temporary.mkdir()
+    temporary.replace(path)
     yield path
 
 
 def direct() -> AbstractContextManager:
-    """Write a checkpoint where it will be read, as most programs do."""
-    return patch.object(checkpoint, "replacing_folder", _in_place)
+    """Rename the folder of a checkpoint before its files are written, so that a reader can see a part."""
+    return patch.object(checkpoint, "replacing_folder", _early)
 
 
 HALF = 30
@@ -195,19 +197,20 @@ Fault = Callable[[], AbstractContextManager]
 def _faults_of_runs(place: Path, plan: Plan) -> Iterator[tuple[str, Fault, str]]:
     """Yield what happens to a run that goes on, how, and the name that must be told."""
     weights = (place / "half" / "checkpoints" / str(HALF) / "state.safetensors").stat().st_size
-    log = (place / "half" / "metrics.jsonl").stat().st_size
+    log = (place / "half" / LOG).stat().st_size
     for k in range(plan.of(1, 10, 20)):
         size = 5000 + (weights - 5000) * k // plan.of(1, 10, 20)
         yield f"a disk with room for {size} bytes of a checkpoint", partial(_limited, size), "checkpoints/"
     for k in range(plan.of(1, 4, 20)):
         size = log + 1 + 100 * k // plan.of(1, 4, 20)
-        yield f"a disk with room for {size} bytes of a log", partial(_limited, size), "metrics.jsonl"
+        limit = partial(_limit, size)
+        yield f"a disk with room for {size} bytes of a log", partial(at, runs, "_append", limit, 4, _log), LOG
     yield "a full device, checkpoint", lambda: at(Path, "open", _full, 1, _weights_written), "checkpoints/"
-    yield "a full device, log", lambda: at(Path, "open", _full, 2, _metrics), "metrics.jsonl"
+    yield "a full device, log", lambda: at(Path, "open", _full, 5, _log), LOG
     yield "a failing sync of a checkpoint", lambda: at(atomic, "_sync", _raise(errno.EIO)), "checkpoints/"
-    yield "a failing sync of a log", lambda: at(os, "fsync", _raise(errno.EIO), 2), "metrics.jsonl"
+    yield "a failing sync of a log", lambda: at(os, "fsync", _raise(errno.EIO), 2), LOG
     yield "a quota, checkpoint", lambda: at(Path, "write_bytes", _raise(errno.EDQUOT)), "checkpoints/"
-    yield "a quota, log", lambda: at(os, "fsync", _raise(errno.EDQUOT), 2), "metrics.jsonl"
+    yield "a quota, log", lambda: at(os, "fsync", _raise(errno.EDQUOT), 2), LOG
     yield "a folder made read-only", lambda: _as_nobody(place, place / "run" / "checkpoints"), "checkpoints/"
 
 
@@ -277,9 +280,14 @@ def _entered(fault: Fault) -> Iterator[None]:
         yield
 
 
+def _limit(size: int, *_: object) -> None:
+    """Let no file of this process become larger."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
 @contextmanager
 def _limited(size: int) -> Iterator[None]:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    _limit(size)
     yield
 
 
@@ -289,6 +297,8 @@ def _as_nobody(place: Path, locked: Path | None = None) -> Iterator[None]:
     if locked is not None:
         locked.chmod(0o555)
     if os.getuid() == 0:
+        for path in [] if locked is None else [locked.parent, *locked.parent.rglob("*")]:
+            os.chown(path, 65534, 65534)
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)

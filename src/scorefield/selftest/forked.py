@@ -53,15 +53,14 @@ class Child:
         os.close(writer)
 
     def end(self) -> Ended:
-        """Wait for the end."""
-        told = b""
-        with os.fdopen(self._reader, "rb") as reader:
-            told = reader.read()
+        """Wait for the end, and for no more output than a pipe holds."""
         self.process.join(LONGEST)
         clock = time.monotonic()
         self.process.kill()
         self.process.join()
-        return Ended(as_shell(self.process.exitcode), told.decode(errors="replace"), clock)
+        with os.fdopen(self._reader, "rb") as reader:
+            told = reader.read().decode(errors="replace")
+        return Ended(as_shell(self.process.exitcode), told, clock)
 
 
 def _begin(work: Callable[[], object], writer: int) -> None:

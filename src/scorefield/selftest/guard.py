@@ -17,8 +17,8 @@ from torch import Tensor
 
 from scorefield import checkpoint, fitting, runs
 from scorefield.config import Config
-from scorefield.densities import GaussianMixture
 from scorefield.data.atomic import write
+from scorefield.densities import GaussianMixture
 from scorefield.fitting import Learner, Problem
 from scorefield.model import Denoiser, ScoreModel
 from scorefield.pixels import PixelTransform
