@@ -13,10 +13,10 @@ import scorefield
 SOURCE = Path(scorefield.__file__).parent
 
 LAYERS = [
-    {"types"},
-    {"tensors", "ode", "brownian", "checkpoint", "cli", "columns", "recovery"},
+    {"types", "stopping"},
+    {"tensors", "ode", "brownian", "cli", "columns", "recovery"},
     {"process", "densities", "data", "transforms", "nets", "pixels"},
-    {"sde", "prediction", "divergence", "times", "toys", "metrics"},
+    {"sde", "prediction", "divergence", "times", "toys", "metrics", "checkpoint"},
     {"model", "base", "diagnostics", "fidelity"},
     {"objectives", "walks", "flow", "causes"},
     {"exponential", "likelihood", "variational"},

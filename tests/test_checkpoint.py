@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from scorefield import checkpoint
 from scorefield.checkpoint import CheckpointError
+from scorefield.data import atomic
 
 DIGEST = "0" * 64
 
@@ -51,7 +53,7 @@ def test_what_comes_back_is_what_was_saved_to_the_bit(run):
 
 
 def test_the_last_two_are_kept_and_leftovers_removed(run):
-    (run / "checkpoints" / ".new-99").mkdir()
+    (run / "checkpoints" / ".scorefield-0123456789abcdef-0.tmp").mkdir()
     save(run, 30)
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["20", "30"]
 
@@ -145,12 +147,12 @@ def test_a_missing_file_is_named(run):
         checkpoint.read(run / "checkpoints" / "20", DIGEST)
 
 
-@pytest.mark.parametrize("point", ["write_synced", "sync_folder", "read", "replace"])
+@pytest.mark.parametrize("point", ["write_bytes", "fsync", "read", "replace"])
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_failure_at_any_point_leaves_the_last_checkpoint(run, point, call, monkeypatch):
     """An OSError in the n-th write, sync, read-back or rename: step 20 still loads, and the next save cleans up."""
     calls = 0
-    target = Path if point == "replace" else checkpoint
+    target = {"fsync": os, "read": checkpoint}.get(point, Path)
     original = getattr(target, point)
 
     def failing(*arguments):
@@ -169,15 +171,30 @@ def test_a_failure_at_any_point_leaves_the_last_checkpoint(run, point, call, mon
     assert found.step in (20, 30)
     assert torch.equal(found.model["weight"], tensors(found.step)["weight"])
     save(run, 40)
-    assert not list((run / "checkpoints").glob(".new-*"))
+    assert sorted(path.name for path in (run / "checkpoints").iterdir())[-1] == "40"
+    assert not list((run / "checkpoints").glob(".*"))
 
 
-def test_write_atomic_replaces_whole(tmp_path, monkeypatch):
+def test_numbers_that_are_not_finite_are_neither_written_nor_read(run, monkeypatch):
+    bad = tensors(1) | {"weight": torch.full((5, 3), torch.nan)}
+    with pytest.raises(CheckpointError, match=r"model\.safetensors holds numbers that are not finite, in weight"):
+        checkpoint.save(run, 30, bad, tensors(1), DIGEST)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["10", "20"]
+    monkeypatch.setattr(Tensor, "isfinite", lambda value: torch.ones_like(value, dtype=torch.bool))
+    checkpoint.save(run, 30, tensors(1), bad, DIGEST)
+    monkeypatch.undo()
+    found = checkpoint.latest(run, DIGEST)
+    assert found is not None
+    assert found.step == 20
+    assert "in weight; the one before it is used" in found.notes[0]
+
+
+def test_a_file_is_replaced_whole(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    checkpoint.write_atomic(path, b"old")
+    atomic.write(path, b"old")
     monkeypatch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(OSError("power cut")))
     with pytest.raises(OSError, match="power cut"):
-        checkpoint.write_atomic(path, b"new content")
+        atomic.write(path, b"new content")
     assert path.read_bytes() == b"old"
 
 

@@ -27,7 +27,7 @@ from scorefield.fitting import (
 )
 from scorefield.model import ExactDenoiser
 from scorefield.process import VP, make
-from scorefield.training import AVERAGE, WARM_UP, Trainer, batches, trivial_model
+from scorefield.training import AVERAGE, COUNTS, SKIPS, WARM_UP, Trainer, batches, trivial_model
 from scorefield.transforms import TableTransform
 
 
@@ -79,14 +79,37 @@ def test_the_learning_rate_rises_and_falls_to_zero():
     assert rates[-1] < 1e-3
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_stops_with_the_step(bad):
-    trainer = Trainer(learned(VP(), "v", 1), steps=10)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e200])
+def test_a_step_that_is_not_finite_is_skipped_and_counted(bad):
+    """The loss, or with a factor of 1e200 only the square of the gradient; weights, average and moments stay."""
+    trainer = Trainer(learned(VP(), "v", 1), steps=40)
     good = quadratic(trainer)
     calls = iter(range(100))
-    loss = lambda: good() * (bad if next(calls) == 4 else 1.0)
-    with pytest.raises(RuntimeError, match=rf"the loss became {bad} at step 5; lower the learning rate"):
-        list(trainer.run(loss))
+    loss = lambda: good() * (bad if next(calls) in (4, *range(7, 6 + SKIPS)) else 1.0)
+    found = []
+    for progress in trainer.run(loss):
+        found.append(progress.loss)
+        if progress.step == 4:
+            before = trainer.state()
+        if progress.step == 5:
+            after = trainer.state()
+    assert (len(found), trainer.skipped, trainer.in_a_row) == (40, SKIPS, 0)
+    assert [math.isfinite(value) for value in found[:8]] == [True] * 4 + [False] + [True] * 2 + [False]
+    assert all(torch.equal(after[name], before[name]) for name in before if name not in COUNTS)
+
+
+def test_training_ends_after_so_many_skipped_steps_in_a_row_also_when_it_was_continued():
+    trainer = Trainer(learned(VP(), "v", 1), steps=100)
+    loss = lambda: quadratic(trainer)() * math.nan
+    steps = trainer.run(loss)
+    for _ in range(SKIPS - 1):
+        next(steps)
+    again = Trainer(learned(VP(), "v", 1), steps=100)
+    again.load_state(trainer.state())
+    message = r"steps 1 to 10 were skipped.* loss, nan .*parameter net\.\S+; lower the learning rate \(0\.004\)"
+    for unfinished in (trainer, again):
+        with pytest.raises(RuntimeError, match=message):
+            next(unfinished.run(lambda t=unfinished: quadratic(t)() * math.nan))
     assert all(p.isfinite().all() for p in trainer.average.parameters())
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +9,8 @@ from typing import NamedTuple
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
+
+from scorefield.data.atomic import remove_left, replacing_folder
 
 FORMAT = 1
 """The version of the folder's layout; a reader refuses a newer one."""
@@ -34,16 +35,12 @@ class Checkpoint(NamedTuple):
 def save(run: Path, step: int, model: dict[str, Tensor], state: dict[str, Tensor], config_digest: str) -> None:
     """Write checkpoints/<step>/ below a run folder, so that a reader sees all of it or nothing.
 
-    The files are written to a temporary folder, synced to disk, read back and checked; then the folder is renamed
+    The files are written to a temporary folder, read back, checked and synced to disk; then the folder is renamed
     and all but the last two are removed. config_digest ties it to its config.toml. Raises OSError where the disk
-    refuses.
+    refuses, and CheckpointError for numbers that are not finite.
     """
     parent = run / "checkpoints"
     parent.mkdir(exist_ok=True)
-    for stale in parent.glob(".new-*"):
-        shutil.rmtree(stale)
-    folder = parent / f".new-{step}"
-    folder.mkdir()
     files = {"model.safetensors": safetensors.save(model), "state.safetensors": safetensors.save(state)}
     manifest = {
         "format": FORMAT,
@@ -52,15 +49,20 @@ def save(run: Path, step: int, model: dict[str, Tensor], state: dict[str, Tensor
         "files": {name: sha256(content) for name, content in files.items()},
     }
     manifest["digest"] = _manifest_digest(manifest)
-    for name, content in (files | {"manifest.json": json.dumps(manifest, indent=1).encode()}).items():
-        write_synced(folder / name, content)
-    sync_folder(folder)
-    read(folder, config_digest)
+    files["manifest.json"] = json.dumps(manifest, indent=1).encode()
     final = parent / str(step)
-    if final.exists():  # only a damaged one is ever written again
-        shutil.rmtree(final)
-    folder.replace(final)
-    sync_folder(parent)
+    with replacing_folder(final) as folder:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        read(folder, config_digest)
+        if final.exists():  # only a damaged one is ever written again
+            shutil.rmtree(final)
+    tidy(run)
+
+
+def tidy(run: Path) -> None:
+    """Remove all but the last checkpoints of a run, and what a save that was killed has left."""
+    remove_left(run / "checkpoints")
     for old in _steps(run)[KEEP:]:
         shutil.rmtree(old)
 
@@ -98,37 +100,15 @@ def read(folder: Path, config_digest: str) -> Checkpoint:
             tensors[name] = safetensors.load(content)
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{folder / name} is not a safetensors file: {error}") from error
+        for tensor, value in tensors[name].items():
+            if not bool(value.isfinite().all()):
+                raise CheckpointError(f"{folder / name} holds numbers that are not finite, in {tensor}")
     return Checkpoint(manifest["step"], tensors["model.safetensors"], tensors["state.safetensors"], [])
 
 
 def sha256(content: bytes) -> str:
     """Return the SHA-256 sum of bytes, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a new file and wait until it is on the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write or replace a file so that a reader sees the old content or the new, never a part."""
-    new = path.with_name(f".new-{path.name}")
-    write_synced(new, content)
-    new.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until a folder's list of names is on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _manifest(folder: Path) -> dict:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 import signal
 import sys
@@ -13,7 +14,7 @@ from typing import Annotated, Literal, NoReturn
 import tyro
 from tyro.conf import Positional, arg
 
-from scorefield import __version__
+from scorefield import __version__, stopping
 
 
 @dataclass(kw_only=True)
@@ -284,12 +285,11 @@ def main() -> NoReturn:
     if "--version" in arguments:
         print(f"scorefield {__version__}")
         sys.exit(0)
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    _on_signals(_leave)
     try:
         sys.exit(_run(arguments))
-    except KeyboardInterrupt:
-        _complain(f"interrupted; {_left_behind()}")
-        sys.exit(130)
+    except stopping.Stopped as stopped:
+        sys.exit(_stop(stopped.number, stopped.left))
 
 
 def _run(arguments: list[str]) -> int:
@@ -297,6 +297,7 @@ def _run(arguments: list[str]) -> int:
     try:
         from scorefield import commands
 
+        _on_signals(stopping.at_once)
         commands.run(options)
     except ValueError as error:
         _complain(str(error))
@@ -345,6 +346,17 @@ def _left_behind() -> str:
     return "no output was written"
 
 
-def _on_sigterm(number: int, frame: object) -> NoReturn:
-    _complain(f"terminated; {_left_behind()}")
-    sys.exit(143)
+def _on_signals(act: Callable) -> None:
+    for number in stopping.SIGNALS:
+        signal.signal(number, act)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    """Stop while Python imports, which can lose what a handler raises."""
+    os._exit(_stop(number, ""))
+
+
+def _stop(number: int, left: str) -> int:
+    """Say what a stopped command leaves, and return its exit code."""
+    _complain(f"{'interrupted' if number == signal.SIGINT else 'terminated'}; {left or _left_behind()}")
+    return 128 + number

@@ -31,9 +31,9 @@ from scorefield import (
     selftest,
     toys,
 )
-from scorefield.checkpoint import write_atomic
 from scorefield.columns import suggestions
 from scorefield.config import Config
+from scorefield.data import atomic
 from scorefield.densities import GaussianMixture
 from scorefield.estimator import ScoreDensity, load_table
 from scorefield.gallery.report import write_results
@@ -224,7 +224,7 @@ def compare_objectives(options: cli.CompareObjectives) -> None:
     results = []
     for result in compare.compare(problem, names, budget, options.seed):
         results.append(result)
-        write_atomic(outputs[0], compare.table(results).to_csv(index=False).encode())
+        atomic.write(outputs[0], compare.table(results).to_csv(index=False).encode())
         numbers = f"{result.steps:7,} steps {result.seconds:6.1f} s {result.megabytes:6.0f} MB  mean error"
         say(f"{result.objective:18} {numbers} {result.mean_error:.4f} {result.failure}")
     figure = plots.Figure(figsize=(9, 5), layout="constrained")

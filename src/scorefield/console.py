@@ -54,6 +54,8 @@ def train(options: cli.Fit, run: runs.Run, problem: fitting.Problem) -> None:
         if kept
         else f"no step was better than the base, so the model is the base: {learner.base_name}"
     )
+    if learner.trainer.skipped:
+        say(f"note      {learner.trainer.skipped:,} steps were skipped: their loss or its gradient was not finite")
     if learner.trainer.step < run.config.steps:
         step = learner.trainer.step
         say(f"stopped   at step {step:,}: held-out rows had got worse for long, more steps would memorise")

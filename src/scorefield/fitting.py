@@ -59,13 +59,14 @@ class Report:
     """Where training stands: training loss since the last report and validation loss, relative to the trivial model.
 
     The validation loss is that of the averaged weights on held-out rows and frozen noise. kept: whether these weights
-    are the model to use, until a later report is kept.
+    are the model to use, until a later report is kept. skipped: how many steps had no finite loss or gradient so far.
     """
 
     step: int
     train: float
     validation: float
     kept: bool
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,8 @@ class Learner:
         steps = self.trainer.run(lambda: torch.stack([loss() for loss in losses]).mean())
         while not self.done:
             progress = next(steps)
-            self.sum, self.count = self.sum + progress.loss, self.count + 1
+            if math.isfinite(progress.loss):
+                self.sum, self.count = self.sum + progress.loss, self.count + 1
             due = progress.step % every == 0 or progress.step == self.config.steps
             yield self._report() if due else None
 
@@ -239,7 +241,7 @@ class Learner:
         self.best = {name: state[f"best.{name}"].to(value) for name, value in self.best.items()}
 
     def _report(self) -> Report:
-        train = self.sum / self.count / self.trivial
+        train = self.sum / self.count / self.trivial if self.count else math.nan
         self.sum, self.count = 0.0, 0
         average = self.trainer.average
         losses = self._validate(self._views(average))
@@ -251,7 +253,7 @@ class Learner:
         kept = fine and _above(self.start, self.lowest) > 1
         if kept:
             self.best = _copy(average)
-        return Report(self.trainer.step, train, float(losses.mean()) / self.trivial, kept)
+        return Report(self.trainer.step, train, float(losses.mean()) / self.trivial, kept, self.trainer.skipped)
 
     @torch.no_grad()
     def _validate(self, views: Sequence[Denoiser]) -> Tensor:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from scorefield import flow, metrics
-from scorefield.checkpoint import CheckpointError, sha256, write_atomic
+from scorefield.checkpoint import CheckpointError, sha256
+from scorefield.data import atomic
 from scorefield.model import Denoiser
 from scorefield.plots import Figure
 from scorefield.samplers import SAMPLERS, SamplerRow, grid_for
@@ -227,7 +228,7 @@ def write(path: Path, model: Denoiser, tol: float, points: Sequence[Point], reco
         "recommended": dataclasses.asdict(recommended),
         "points": [dataclasses.asdict(point) for point in points],
     }
-    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+    atomic.write(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def read(path: Path, model: Denoiser) -> tuple[float, Point, list[Point]] | None:

@@ -282,4 +282,6 @@ def sample_blocks(model: ScoreModel, level: float, n: int, generator: Generator 
         for x in unadjusted(model.at(t), x, 0.25 * float(s) ** 2, STEPS, own):  # noqa: B007, B020
             pass
         with torch.no_grad():
-            yield model.decompose(x, t)[0][: min(BLOCK, n - k * BLOCK)]
+            clean = model.decompose(x, t)[0]
+        _require_finite(clean, STEPS + 1, 0.25 * float(s) ** 2)
+        yield clean[: min(BLOCK, n - k * BLOCK)]

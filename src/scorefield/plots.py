@@ -6,7 +6,6 @@ Axes show a robust range of the data, and a picture says which share of the rows
 
 import functools
 import itertools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -19,6 +18,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
+
+from scorefield.data.atomic import replacing
 
 Table: TypeAlias = pd.DataFrame | np.ndarray  # numbers (n, d); the columns of an array are called x1 ... xd
 PointFunction: TypeAlias = Callable[[np.ndarray], np.ndarray]  # (n, d) -> log-density (n,) or score (n, d)
@@ -206,12 +207,8 @@ def overview(data: Table, samples: Table, log_density: PointFunction, score: Poi
 def save(figure: Figure, path: str | Path) -> None:
     """Write a figure at 150 dots an inch, whole or not at all, in the format of the extension (.png)."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(part, format=path.suffix[1:], dpi=150)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=150)
 
 
 def _describe(*tables: Table, exactly: int = 0, most: int = 0) -> tuple[list[Column], list[pd.DataFrame]]:

@@ -14,10 +14,11 @@ import tomli_w
 import torch
 from torch import Tensor
 
-from scorefield import checkpoint
+from scorefield import checkpoint, stopping
 from scorefield.checkpoint import CheckpointError
 from scorefield.columns import Column
 from scorefield.config import Config
+from scorefield.data import atomic
 from scorefield.densities import GaussianMixture
 from scorefield.fitting import PATIENCE, Learner, Report
 from scorefield.model import ScoreModel
@@ -105,7 +106,7 @@ def create(
     else:
         content["whitening"] = [list(row) for row in transform.whitening]
         content["columns"] = [asdict(column) for column in transform.columns]
-    checkpoint.write_atomic(folder / "config.toml", tomli_w.dumps(content).encode())
+    atomic.write(folder / "config.toml", tomli_w.dumps(content).encode())
     return read(folder)
 
 
@@ -156,6 +157,7 @@ def train(
 
     A run that was killed goes on from its newest valid checkpoint and ends with the same bytes as one that was not;
     on_resume(step, notes) is told. metrics.jsonl has a line a report and no clock; timing.jsonl has the clock.
+    A signal to stop waits for the step in progress, which becomes a checkpoint. Raises Stopped then.
     """
     metrics = run.folder / "metrics.jsonl"
     found, offset = checkpoint.latest(run.folder, run.digest), 0
@@ -163,21 +165,25 @@ def train(
         learner.load_state({name: value for name, value in found.state.items() if name != "metrics"})
         offset = int(found.state["metrics"])
         on_resume(found.step, found.notes)
+    checkpoint.tidy(run.folder)
+    atomic.remove_left(run.folder)
     _cut(metrics, offset)
     every = max(1, min(run.config.steps // CHECKPOINTS, 1000))
     began, first = perf_counter(), learner.trainer.step
-    with metrics.open("ab") as log, (run.folder / "timing.jsonl").open("a") as timing:
+    reports, clock = [], []
+    with stopping.held() as asked:
         for report in learner.run():
             step = learner.trainer.step
             if report is not None:
-                log.write((json.dumps(asdict(report)) + "\n").encode())
-                seconds = round(perf_counter() - began, 3)
-                timing.write(json.dumps({"from": first, "step": step, "seconds": seconds}) + "\n")
-            if step % every == 0 or learner.done:
-                log.flush()
-                os.fsync(log.fileno())
-                _save(run, learner, log.tell())
+                reports.append(asdict(report))
+                clock.append({"from": first, "step": step, "seconds": round(perf_counter() - began, 3)})
+            if step % every == 0 or learner.done or asked:
+                _append(run.folder / "timing.jsonl", clock)
+                _save(run, learner, _append(metrics, reports))
             yield report
+            if asked:
+                left = f"step {step:,} of {run.config.steps:,} is kept, and the same fit command goes on from there"
+                raise stopping.Stopped(asked[0], left)
 
 
 def load(folder: str | Path) -> Fitted:
@@ -217,10 +223,10 @@ def read_metrics(folder: Path) -> list[Report]:
 
 def prepare_folder(folder: Path) -> None:
     """Make an empty folder for a run. Raises ValueError where it cannot be made or holds something else."""
-    leftover = {"test.parquet", ".new-test.parquet", ".new-config.toml"}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(p.name for p in folder.iterdir() if p.name not in leftover)
+        atomic.remove_left(folder)
+        strangers = sorted(p.name for p in folder.iterdir() if p.name != "test.parquet")
     except OSError as error:
         raise ValueError(f"{folder} cannot be used as a run folder: {error.strerror}; name another --out") from error
     if strangers:
@@ -239,7 +245,7 @@ def remove(folder: Path) -> None:
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:
     """Write a table as a parquet file, whole or not at all."""
-    checkpoint.write_atomic(path, frame.to_parquet(index=False))
+    atomic.write(path, frame.to_parquet(index=False))
 
 
 def _save(run: Run, learner: Learner, offset: int) -> None:
@@ -255,9 +261,19 @@ def _weights(model: ScoreModel, ratio: float) -> dict[str, Tensor]:
     return weights | base | process | {"score_ratio": torch.tensor(ratio, dtype=torch.float64)}
 
 
+def _append(path: Path, lines: list[dict]) -> int:
+    """Move objects to the end of a file, a line each, wait until they are on the disk, and return its size then."""
+    with atomic.naming(path), path.open("ab") as file:
+        file.writelines((json.dumps(line) + "\n").encode() for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+        lines.clear()
+        return file.tell()
+
+
 def _cut(path: Path, size: int) -> None:
     """Cut a file to a size, making it where there is none. Raises CheckpointError where it is shorter."""
-    with path.open("ab") as file:
+    with atomic.naming(path), path.open("ab") as file:
         if file.tell() < size:
             raise CheckpointError(f"{path} is shorter than its checkpoint says; fit again with --force")
         file.truncate(size)

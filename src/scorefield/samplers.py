@@ -17,7 +17,7 @@ from scorefield.model import Denoiser
 from scorefield.tensors import integer, normal_like, spawn
 from scorefield.times import grid
 from scorefield.types import Grid, Path, Samples
-from scorefield.walks import Sampler, Step, checked, pairs, then, walk
+from scorefield.walks import Sampler, Step, checked, pairs, require_finite, then, walk
 
 STEPS = 32
 """Steps of a sampler unless said otherwise: where the error of the default fades into that of a learned model."""
@@ -209,7 +209,9 @@ def draw_block(model: Denoiser, x: Samples, sampler: Sampler, times: Grid) -> Sa
     state = x
     for state in sampler(model, x, times):  # noqa: B007, only the last is wanted
         pass
-    return model.decompose(state, times[-1])[0]
+    clean = model.decompose(state, times[-1])[0]
+    require_finite(clean, len(times), times[-1])
+    return clean
 
 
 def sample(

@@ -13,13 +13,20 @@ from scorefield.model import ScoreModel
 AVERAGE = 0.999
 """The decay of the averaged weights, reached after a warm-up: the k-th step uses min(AVERAGE, k / (k + 10))."""
 
+SKIPS = 10
+"""Training ends after so many steps in a row whose loss or gradient is not finite."""
+
 WARM_UP = 100
 """Steps over which the learning rate rises, before it falls to 0 along a cosine."""
 
 
+COUNTS = ("step", "skipped", "in_a_row")
+"""What a trainer counts: all steps, those that were skipped, and those skipped since the last that was taken."""
+
+
 @dataclass(frozen=True)
 class Progress:
-    """One finished step: its number, counted from 1, and the loss of its batch."""
+    """One finished step: its number, counted from 1, and the loss of its batch; nan if the step was skipped."""
 
     step: int
     loss: float
@@ -29,11 +36,13 @@ class Trainer:
     """A model in training: its weights, their running average, Adam's moments and the number of steps done.
 
     The learning rate rises for WARM_UP steps and falls to 0 at step `steps` along a cosine; `average` is the
-    model to use. Raises RuntimeError where a loss is not finite.
+    model to use. A step whose loss or gradient is not finite changes neither weights nor moments: it is skipped and
+    counted. Raises RuntimeError, naming the step and the parameter, where SKIPS are skipped in a row.
     """
 
     def __init__(self, model: ScoreModel, steps: int, learning_rate: float = 4e-3) -> None:
         self.model, self.steps, self.learning_rate, self.step = model, steps, learning_rate, 0
+        self.skipped, self.in_a_row = 0, 0
         self.average = copy.deepcopy(model).requires_grad_(False)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
 
@@ -44,23 +53,37 @@ class Trainer:
         """
         while self.step < self.steps:
             value = loss()
-            if not bool(value.isfinite()):
-                raise RuntimeError(
-                    f"the loss became {float(value.detach())} at step {self.step + 1}; lower the learning rate "
-                    f"({self.learning_rate:g}) or look for extreme rows in the data"
-                )
-            self._update(value)
-            yield Progress(self.step, float(value.detach()))
+            self.optimizer.zero_grad()
+            value.backward()
+            taken = self._is_finite(value.detach())
+            if taken:
+                self._update()
+            self.step += 1
+            yield Progress(self.step, float(value.detach()) if taken else math.nan)
 
-    def _update(self, value: Tensor) -> None:
+    def _is_finite(self, value: Tensor) -> bool:
+        """Return whether a loss and the squares of its gradient are finite; count the step as skipped if not."""
+        named = [(name, p.grad) for name, p in self.model.named_parameters() if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm([gradient for _, gradient in named]))
+        if bool((value + norms.sum()).isfinite()):
+            self.in_a_row = 0
+            return True
+        self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
+        if self.in_a_row == SKIPS:
+            first = next((name for (name, _), norm in zip(named, norms, strict=True) if not norm.isfinite()), "none")
+            raise RuntimeError(
+                f"steps {self.step + 2 - SKIPS} to {self.step + 1} were skipped: the loss, {float(value):g} at the "
+                f"last, or its gradient is not finite, first that of the parameter {first}; lower the learning rate "
+                f"({self.learning_rate:g}) or look for extreme rows in the data"
+            )
+        return False
+
+    def _update(self) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * _schedule(self.step, self.steps)
-        self.optimizer.zero_grad()
-        value.backward()
         self.optimizer.step()
         decay = min(AVERAGE, self.step / (self.step + 10))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-        self.step += 1
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that changes in training, as tensors by name: weights, average, moments, step."""
@@ -68,7 +91,7 @@ class Trainer:
         state |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-        state["step"] = torch.tensor(self.step)
+        state |= {name: torch.tensor(getattr(self, name)) for name in COUNTS}
         return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -76,7 +99,8 @@ class Trainer:
         expected = {f"model.{name}" for name in self.model.state_dict()}
         if expected != {name for name in state if name.startswith("model.")}:
             raise ValueError("the saved weights belong to another network; expected the names of this one")
-        self.step = int(state["step"])
+        for name in COUNTS:
+            setattr(self, name, int(state.get(name, 0)))
         self.model.load_state_dict(_part(state, "model."))
         self.average.load_state_dict(_part(state, "average."))
         moments: dict[int, dict[str, Tensor]] = {}

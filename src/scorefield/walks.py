@@ -69,13 +69,14 @@ def checked(path: Sampler) -> Sampler:
             if state is None:
                 return
             k += 1
-            _require_finite(state, k, times[k])
+            require_finite(state, k, times[k])
             yield state
 
     return sampler
 
 
-def _require_finite(x: Tensor, k: int, u: Tensor) -> None:
+def require_finite(x: Tensor, k: int, u: Tensor) -> None:
+    """Raise RuntimeError, naming the row, where states at time u, after step k, are not finite."""
     finite = x.isfinite().flatten(1).all(1)
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0])

@@ -44,6 +44,12 @@ def _check_folder(path: Path, where: str) -> None:
         raise mistake(where, "a new or an empty folder", "one that holds something", remedy)
 
 
+def write(path: Path, content: bytes) -> None:
+    """Write or replace a file so that a reader sees the old content or the new, never a part."""
+    with replacing(path) as file:
+        file.write(content)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Give a temporary file beside path, which takes its place at a good end and is removed at any other.
@@ -51,56 +57,77 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     The file is locked while it is written: one of the same path that is not was left by a process that was killed.
     """
     temporary = _temporary(path)
-    try:
-        _remove_left(path)
-        with temporary.open("xb") as file:
-            with suppress(OSError):  # some network folders have no locks
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(f"{show(path)}: could not be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path):
+        try:
+            remove_left(path.parent, _stem(path))
+            with temporary.open("xb") as file:
+                with suppress(OSError):  # some network folders have no locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside path, which takes the place of none or an empty one at a good end, as a file."""
     temporary = _temporary(path)
-    try:
-        _remove_left(path)
-        temporary.mkdir()
-        lock = os.open(temporary, os.O_RDONLY)
+    with naming(path):
         try:
-            with suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield temporary
-            for entry in temporary.iterdir():
-                with entry.open("rb") as file:
-                    os.fsync(file.fileno())
-            temporary.replace(path)
+            remove_left(path.parent, _stem(path))
+            temporary.mkdir()
+            lock = os.open(temporary, os.O_RDONLY)
+            try:
+                with suppress(OSError):
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                yield temporary
+                for entry in [*temporary.iterdir(), temporary]:
+                    _sync(entry)
+                temporary.replace(path)
+            finally:
+                os.close(lock)
+            _sync(path.parent)
         finally:
-            os.close(lock)
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the path in what the system says against writing there."""
+    try:
+        yield
     except OSError as error:
         raise OSError(f"{show(path)}: could not be written: {error}") from error
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the list of names in a folder, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
+
+
+PREFIX = ".scorefield"
+"""How the names of temporary files and folders begin."""
 
 
 def _stem(path: Path) -> str:
-    return f".scorefield-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}"
+    return f"{PREFIX}-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}"
 
 
 def _temporary(path: Path) -> Path:
     return path.parent / f"{_stem(path)}-{secrets.token_hex(8)}.tmp"
 
 
-def _remove_left(path: Path) -> None:
-    """Remove what processes that were killed have left of the same path: what no process has locked."""
-    for left in path.parent.glob(f"{_stem(path)}-*.tmp"):
+def remove_left(folder: Path, stem: str = PREFIX) -> None:
+    """Remove what processes that were killed have left in a folder, of one path or of all: what none has locked."""
+    for left in folder.glob(f"{stem}-*.tmp"):
         with suppress(OSError):
             handle = os.open(left, os.O_RDONLY)
             try:

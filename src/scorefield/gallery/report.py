@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scorefield import plots
-from scorefield.checkpoint import write_atomic
+from scorefield.data import atomic
 
 Results = dict[str, object]
 """The rows of an entry by name, each a dictionary as `row` makes it."""
@@ -62,4 +62,4 @@ def row(
 def write_results(results: Results, path: Path) -> None:
     """Write results as JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, (json.dumps(results, indent=1) + "\n").encode())
+    atomic.write(path, (json.dumps(results, indent=1) + "\n").encode())
