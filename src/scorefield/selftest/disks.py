@@ -22,7 +22,6 @@ from scorefield.fitting import Learner, Problem
 from scorefield.selftest.forked import (
     Ended,
     at,
-    bytes_below,
     copy,
     die,
     differs,
@@ -41,11 +40,11 @@ EVERY, SAVES = 3, 20
 WEIGHTS, LOG = "model.safetensors", "metrics.jsonl"
 
 
-def _weights(path: Path, *_: object) -> bool:
+def _weights(path: Path, *_: object, **__: object) -> bool:
     return path.name == WEIGHTS
 
 
-def _log(path: Path, *_: object) -> bool:
+def _log(path: Path, *_: object, **__: object) -> bool:
     return path.name == LOG
 
 
@@ -53,7 +52,7 @@ def _folder(path: Path, *_: object, **__: object) -> bool:
     return path.name.endswith(".tmp")
 
 
-def _oldest(path: Path, *_: object) -> bool:
+def _oldest(path: Path, *_: object, **__: object) -> bool:
     return path.name.isdecimal()
 
 
@@ -86,7 +85,7 @@ def _half_removed(folder: Path) -> None:
 
 POINTS: dict[str, tuple[object, str, Callable[..., object], Callable[..., bool]]] = {
     "half a line of the log": (runs, "_append", _half_a_line, _log),
-    "the log not on the disk": (os, "fsync", die, lambda *_: True),
+    "the log not on the disk": (os, "fsync", die, lambda *_, **__: True),
     "the temporary folder": (Path, "mkdir", die, _folder),
     "0 % of the weights": (Path, "write_bytes", _share(0.0), _weights),
     "25 %": (Path, "write_bytes", _share(0.25), _weights),
@@ -242,12 +241,14 @@ def _places(place: Path) -> Iterator[tuple[str, Callable[[], None], str]]:
 def _fit_fails(copies: dict[str, Path], out: Path, fault: Fault, named: str) -> str | None:
     """Return what is wrong with a run that a fault met as it went on."""
     copy(copies["fit"], out)
-    before = bytes_below(out / "checkpoints" / str(HALF))
     wrong = _refused(run(within(_entered(fault), scorefield(*fit(out)))), named)
     for folder in (out, out / "checkpoints"):
         folder.chmod(0o755)
-    if wrong or differs(bytes_below(out / "checkpoints" / str(HALF)), before):
-        return wrong or "the checkpoint from before the fault has changed"
+    if wrong:
+        return wrong
+    found = checkpoint.latest(out, runs.read(out).digest)
+    if found is None or found.notes or found.step < HALF:
+        return "the last checkpoint from before the fault was lost"
     if left := [path.name for path in out.rglob(f"{atomic.PREFIX}*")]:
         return f"{left[0]} was left"
     ended = run(scorefield(*fit(out)))
@@ -305,11 +306,11 @@ def _as_nobody(place: Path, locked: Path | None = None) -> Iterator[None]:
     yield
 
 
-def _weights_written(path: Path, mode: str = "r", *_: object) -> bool:
+def _weights_written(path: Path, mode: str = "r", *_: object, **__: object) -> bool:
     return path.name == WEIGHTS and "w" in mode
 
 
-def _full(path: Path, mode: str = "r", *_: object) -> object:
+def _full(path: Path, *_: object, **__: object) -> object:
     return os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb")
 
 

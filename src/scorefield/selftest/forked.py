@@ -4,6 +4,7 @@ A fault that is planted here is planted there too. Needs a system with fork, suc
 """
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import shutil
@@ -27,7 +28,8 @@ LONGEST = 300
 
 
 def warm() -> None:
-    """Take two training steps, in which PyTorch loads what it takes a second to load, so that no child must."""
+    """Load the commands, and what PyTorch loads in its first step, which takes seconds, so that no child must."""
+    importlib.import_module("scorefield.commands")
     rows = torch.randn(8, 1, generator=torch.Generator().manual_seed(0))
     for _ in fitting.Learner(Config(steps=2, width=8, features=4), fitting.Problem(rows, rows[:0])).run():
         pass
@@ -95,7 +97,11 @@ def scorefield(*arguments: object) -> Callable[[], None]:
 
 @contextlib.contextmanager
 def at(
-    place: object, name: str, act: Callable[..., object], number: int = 1, where: Callable[..., bool] = lambda *_: True
+    place: object,
+    name: str,
+    act: Callable[..., object],
+    number: int = 1,
+    where: Callable[..., bool] = lambda *_, **__: True,
 ) -> Iterator[None]:
     """Replace a function of the package: at its call of this number, of those where is true, act comes first.
 
@@ -105,8 +111,9 @@ def at(
 
     def replaced(*arguments: object, **options: object) -> object:
         nonlocal calls
-        calls += where(*arguments)
-        answer = act(*arguments, **options) if where(*arguments) and calls == number else None
+        counts = where(*arguments, **options)
+        calls += counts
+        answer = act(*arguments, **options) if counts and calls == number else None
         return original(*arguments, **options) if answer is None else answer
 
     with patch.object(place, name, replaced):
