@@ -297,8 +297,14 @@ def test_times_that_do_not_decrease_are_refused(grid):
 
 @pytest.mark.parametrize("grid", [[1.2, 0.5], [0.9, -0.1]])
 def test_times_outside_of_the_process_are_refused(grid):
-    with pytest.raises(ValueError, match=r"sampling times between 0 and 1, the range of VP\(.*\); got \d"):
+    with pytest.raises(ValueError, match=r"sampling times from 0 up to 1, the range of VP\(.*\); got \d"):
         list(walk(heun)(gaussian_model(VP()), torch.zeros(1, 1, dtype=F64), torch.tensor(grid, dtype=F64)))
+
+
+@pytest.mark.parametrize("name", ["adams", "deis", "dpmpp_2m", "dpmpp_2m_sde", "adaptive_flow", "adaptive_sde"])
+def test_samplers_in_log_s_over_a_do_not_go_to_time_0(name):
+    with pytest.raises(ValueError, match=r"sampling times above 0 up to 1, the range of VP\(.*\); got 0.9 to 0"):
+        list(SAMPLERS[name].make(None)(gaussian_model(VP()), torch.zeros(1, 1, dtype=F64), f64(0.9, 0.0)))
 
 
 def test_a_state_that_is_not_finite_names_step_time_and_sample():
