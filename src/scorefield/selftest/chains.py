@@ -112,7 +112,7 @@ def corrector(deviates: Deviates, n: int, generator: Generator) -> None:
     The published rule divides the mean norms of noise and score, which are equal up to a factor sqrt(v): its size is
     2 (a snr)^2 v up to a part of 2 / sqrt(rows).
     """
-    c2, rows = 0.49, max(BLOCK, n // 10)
+    c2, rows = 0.49, max(4_000, n // 10)
     density = GaussianMixture.gaussian(f64(0.0), f64([c2]))
     for kind in PROCESSES.values():
         process = kind()
@@ -124,15 +124,14 @@ def corrector(deviates: Deviates, n: int, generator: Generator) -> None:
                 x = math.sqrt(v) * torch.randn(rows, 1, dtype=F64, generator=generator)
                 end = langevin_corrector(snr, generator)(model, x, t, u)
                 name = f"corrector, {kind.__name__}, snr {snr}, at {ratio}"
+                doubt = 0.0 if snr is None else 12 / math.sqrt(rows)  # relative, of the size
                 residual = (end - (1 - size / v) * x) / math.sqrt(2 * size)
-                doubt = 0.0 if snr is None else 12 * size / v * v / math.sqrt(rows) / math.sqrt(2 * size * v)
                 slope = float((residual * x).sum()) / math.sqrt(v * rows)
-                deviates.normal(f"slope of {name}", max(0.0, abs(slope) - doubt * math.sqrt(rows)))
-                doubted = float(residual.square().sum()) if snr is None else rows * min(
-                    max(1.0, float(residual.square().mean()) * (1 - 12 / math.sqrt(rows))),
-                    float(residual.square().mean()) * (1 + 12 / math.sqrt(rows)),
-                )
-                deviates.chi_squared(f"noise of {name}", doubted, rows)
+                known = doubt * math.sqrt(size / v / 2 * rows)
+                deviates.normal(f"slope of {name}", max(0.0, abs(slope) - known))
+                total = float(residual.square().sum())
+                nearest = min(max(float(rows), total * (1 - doubt)), total * (1 + doubt))
+                deviates.chi_squared(f"noise of {name}", nearest, rows)
 
 
 def corrected(process: Process, u: Tensor, c2: float, share: float, snr: float | None) -> tuple[float, float]:
