@@ -17,7 +17,17 @@ from scorefield.selftest.report import SIZES, Check, Entry, Outcome, Plan, outco
 
 __all__ = ["MODULES", "SIZES", "Outcome", "Plan", "chosen", "prove", "run", "table"]
 
-MODULES: list[str] = ["coefficients", "laws", "power", "edges", "scales", "properties"]
+MODULES: list[str] = [
+    "coefficients",
+    "orders",
+    "likelihoods",
+    "matching",
+    "laws",
+    "power",
+    "edges",
+    "scales",
+    "properties",
+]
 """The modules with tests, in the order of their numbers."""
 
 

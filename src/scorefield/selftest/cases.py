@@ -147,7 +147,8 @@ def _random_covariances(k: int, d: int, seed: int, floor: float = 0.1) -> Tensor
     return root @ root.mT + floor * torch.eye(d, dtype=F64)
 
 
-def _gaussian(d: int) -> GaussianMixture:
+def gaussian(d: int) -> GaussianMixture:
+    """Return a Gaussian in d dimensions with a full covariance."""
     mean = torch.linspace(-1.5, 2.0, d, dtype=F64)
     return GaussianMixture.gaussian(mean, _random_covariances(1, d, seed=10 + d)[0])
 
@@ -160,8 +161,8 @@ def _kde(n: int, d: int) -> GaussianMixture:
 DENSITIES: dict[str, GaussianMixture] = {
     "gauss-1d": GaussianMixture.gaussian(f64(1.3), f64([0.16])),
     "gauss-2d": GaussianMixture.gaussian(f64(0.7, -1.2), f64([1.5, 0.6], [0.6, 0.4])),
-    "gauss-3d": _gaussian(3),
-    "gauss-16d": _gaussian(16),
+    "gauss-3d": gaussian(3),
+    "gauss-16d": gaussian(16),
     "mixture-1d": GaussianMixture(f64(0.5, 0.35, 0.15), f64([-1.0], [0.8], [2.5]), f64([[0.09]], [[0.5]], [[0.02]])),
     "mixture-2d": GaussianMixture(
         f64(3.0, 1.0, 0.5),
