@@ -17,7 +17,22 @@ from scorefield.selftest.report import SIZES, Check, Entry, Outcome, Plan, outco
 
 __all__ = ["MODULES", "SIZES", "Outcome", "Plan", "chosen", "prove", "run", "table"]
 
-MODULES: list[str] = ["resuming", "disks", "determinism", "guard", "memory"]
+MODULES: list[str] = [
+    "coefficients",
+    "orders",
+    "likelihoods",
+    "matching",
+    "laws",
+    "power",
+    "resuming",
+    "disks",
+    "determinism",
+    "guard",
+    "edges",
+    "scales",
+    "memory",
+    "properties",
+]
 """The modules with tests, in the order of their numbers."""
 
 
