@@ -338,10 +338,12 @@ def _new_run(
     """Choose the settings of a new run, say what they are and why, and write its folder."""
     rows = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
     frame = pd.concat(parts[:2], ignore_index=True)
-    if options.objective == "explicit":
-        transform = TableTransform.fit(frame, requests.bounds_of(options), bend=False)
-    else:
-        transform = fitting.choose_transform(frame, requests.bounds_of(options), options.seed)
+    bounds = requests.bounds_of(options)
+    with data.about(request["data"]):
+        if options.objective == "explicit":
+            transform = TableTransform.fit(frame, bounds, bend=False)
+        else:
+            transform = fitting.choose_transform(frame, bounds, options.seed)
     choices = Config(steps=1, seed=options.seed, objective=options.objective, network=options.network)
     problem = requests.problem_of(choices, transform, request, parts, options.device)
     span, range_reason = span_for(options.process, fitting.largest_distance(problem.train))

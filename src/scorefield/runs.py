@@ -187,20 +187,27 @@ def load(folder: str | Path) -> Fitted:
     if found is None:
         raise ValueError(f"{folder} has no checkpoint yet; run the same fit command again to train it")
     notes = list(found.notes)
-    if found.step < run.config.steps and int(found.state["worse"]) != PATIENCE:
-        notes.append(f"{folder} stopped at step {found.step} of {run.config.steps}; fit again to finish it")
-    weights = dict(found.model)
+    try:
+        if found.step < run.config.steps and int(found.state["worse"]) != PATIENCE:
+            notes.append(f"{folder} stopped at step {found.step} of {run.config.steps}; fit again to finish it")
+        return Fitted(run, *_model(run, dict(found.model)), notes)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"the weights in {folder} are not those of its config.toml: {error}") from error
+
+
+def _model(run: Run, weights: dict[str, Tensor]) -> tuple[ScoreModel, float]:
+    """Return the model that the weights of a checkpoint make, and the noise ratio at which its score is read."""
     ratio = float(weights.pop("score_ratio"))
     parts = [weights.pop(f"base.{name}") for name in BASE if f"base.{name}" in weights]
     table = weights.pop("process.table", None)
     process = None if table is None else LinearSDE.from_table(table)
-    try:
-        moments = weights["mean"], weights["covariance"]
-        model = run.config.model(*moments, GaussianMixture(*parts) if parts else None, process)
-        model.load_state_dict(weights)
-    except (RuntimeError, KeyError) as error:
-        raise CheckpointError(f"the weights in {folder} are not those of its config.toml: {error}") from error
-    return Fitted(run, model.eval(), ratio, notes)
+    moments = weights["mean"], weights["covariance"]
+    dim = run.units.dim
+    if moments[0].shape != (dim,):
+        raise ValueError(f"expected a mean of shape ({dim},); got {tuple(moments[0].shape)}")
+    model = run.config.model(*moments, GaussianMixture(*parts) if parts else None, process)
+    model.load_state_dict(weights)
+    return model.eval(), ratio
 
 
 def save_final(run: Run, model: ScoreModel, ratio: float) -> None:

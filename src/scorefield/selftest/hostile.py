@@ -2,18 +2,22 @@
 
 import gzip
 import io
+import json
 import struct
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+
+from scorefield.checkpoint import sha256
 
 ONES = np.ones((3, 2))
 
@@ -98,7 +102,7 @@ def levels(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
 
 
-def write_png(path: Path, pixels: np.ndarray, **options: object) -> Path:
+def write_png(path: Path, pixels: np.ndarray, **options: Any) -> Path:  # noqa: ANN401
     """Write a picture, and the folder that it is in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)
@@ -381,3 +385,13 @@ LABELS: dict[str, tuple[str, str | bytes, list[str]]] = {
     "an array": ("a.npy", npy(np.arange(2)), [".csv or .tsv file with the columns file and label"]),
 }
 """Labels that do not fit pictures 000.png and 001.png: file, content, and what the refusal must say."""
+
+
+def seal(folder: Path, **changes: object) -> None:
+    """Write the manifest of a checkpoint again with changes and with sums that fit, as an attacker could."""
+    path = folder / "manifest.json"
+    manifest = {key: value for key, value in json.loads(path.read_bytes()).items() if key != "digest"}
+    manifest["files"] = {name: sha256((folder / name).read_bytes()) for name in manifest["files"]}
+    manifest |= changes
+    manifest["digest"] = sha256(json.dumps(manifest, sort_keys=True).encode())
+    path.write_text(json.dumps(manifest))
