@@ -147,7 +147,7 @@ def plot(options: cli.Plot) -> None:
     plots.save(image_plots.path(estimator.path(PATH, 10, 0), limits), folder / "path.png")
     nearest = _nearest(run.pixels, drawn[: 2 * PATH], train.pixels)
     plots.save(image_plots.nearest(drawn[: 2 * PATH], nearest, limits), folder / "nearest.png")
-    console.draw_losses(options.run, folder)
+    console.draw_losses(run, folder)
     console.speaker(options)(f"drew {folder}")
 
 

@@ -172,7 +172,7 @@ def with_other_weights(run: Path) -> None:
 
 def with_newer_format(run: Path) -> None:
     """Seal the checkpoint as one of a later version of the program."""
-    hostile.seal(next((run / "checkpoints").iterdir()), format=checkpoint.FORMAT + 1)
+    hostile.reseal(next((run / "checkpoints").iterdir()), format=checkpoint.FORMAT + 1)
 
 
 def writing(name: str) -> Callable[[Path], object]:
@@ -356,7 +356,7 @@ ARGUMENTS = [
     Case(
         "checkpoint of a newer version",
         ("sample run --out x.csv",),
-        ("format 2", "update scorefield"),
+        (f"format {checkpoint.FORMAT + 1}", "update scorefield"),
         copied(with_newer_format),
         lambda folder: load_table(folder / "run"),
     ),

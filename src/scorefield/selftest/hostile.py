@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from scorefield.checkpoint import sha256
+from scorefield.checkpoint import seal, sha256
 
 ONES = np.ones((3, 2))
 
@@ -387,11 +387,9 @@ LABELS: dict[str, tuple[str, str | bytes, list[str]]] = {
 """Labels that do not fit pictures 000.png and 001.png: file, content, and what the refusal must say."""
 
 
-def seal(folder: Path, **changes: object) -> None:
+def reseal(folder: Path, **changes: object) -> None:
     """Write the manifest of a checkpoint again with changes and with sums that fit, as an attacker could."""
     path = folder / "manifest.json"
     manifest = {key: value for key, value in json.loads(path.read_bytes()).items() if key != "digest"}
     manifest["files"] = {name: sha256((folder / name).read_bytes()) for name in manifest["files"]}
-    manifest |= changes
-    manifest["digest"] = sha256(json.dumps(manifest, sort_keys=True).encode())
-    path.write_text(json.dumps(manifest))
+    path.write_bytes(seal(manifest | changes))
