@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import urllib.request
 import zlib
 
 import numpy as np
@@ -250,7 +251,7 @@ def test_mnist_is_fetched_once_and_only_if_it_is_the_published_one(no_mnist, tmp
             return io.BytesIO(gzip.compress(b"something else"))
         return io.BytesIO(gzip.compress(no_mnist[url.split("/")[-1].removesuffix(".gz")]))
 
-    monkeypatch.setattr(mnist.urllib.request, "urlopen", mirror)
+    monkeypatch.setattr(urllib.request, "urlopen", mirror)
     first = read_mnist()
     assert (first.pixels[:, 0] == array((5, 28, 28))).all()
     assert len(asked) == 4
@@ -264,7 +265,7 @@ def test_without_a_network_the_message_says_where_files_go(no_mnist, monkeypatch
     def down(url, timeout):
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(mnist.urllib.request, "urlopen", down)
+    monkeypatch.setattr(urllib.request, "urlopen", down)
     text = message(read_mnist)
     for fragment in ("train-images-idx3-ubyte.gz", "Name or service not known", "SCOREFIELD_DATA", ".cache/scorefield"):
         assert fragment in text

@@ -91,6 +91,8 @@ def latest(run: Path, config_digest: str) -> Checkpoint | None:
 
 def read(folder: Path, config_digest: str) -> Checkpoint:
     """Return the checkpoint of a folder, verified bit by bit. Raises CheckpointError for anything unexpected."""
+    if folder.is_symlink():
+        raise CheckpointError(f"{folder} is a link: put the folder itself there")
     manifest = _manifest(folder)
     if manifest["config"] != config_digest:
         raise CheckpointError(f"{folder} belongs to another config.toml than the one beside it: restore that file")

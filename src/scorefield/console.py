@@ -24,7 +24,7 @@ def speaker(options: cli.Common) -> Callable[..., None]:
 
 def existing(options: cli.Fit, request: dict, digest: str) -> runs.Run | None:
     """Return the run to go on with, None where a new one is to be made (removing another one with --force)."""
-    if not (options.out / "config.toml").is_file():
+    if not runs.is_run(options.out):
         return None
     try:
         run = runs.read(options.out)

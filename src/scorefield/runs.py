@@ -6,6 +6,7 @@ import os
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +21,7 @@ from scorefield import checkpoint
 from scorefield.checkpoint import CheckpointError
 from scorefield.columns import Column
 from scorefield.config import Config
+from scorefield.data.messages import show
 from scorefield.densities import GaussianMixture
 from scorefield.fitting import PATIENCE, Learner, Report
 from scorefield.model import ScoreModel
@@ -117,10 +119,26 @@ def create(
     return read(folder)
 
 
+def is_run(folder: Path) -> bool:
+    """Return whether a folder has a config.toml. Raises ValueError for a name that no folder can have."""
+    with _usable(folder):
+        return (folder / "config.toml").is_file()
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """Make a ValueError that names a folder of what the system says against it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{show(folder)} cannot be used as a run folder: {reason}; name another --out") from error
+
+
 def read(folder: Path) -> Run:
     """Return what a run folder's config.toml says. Raises ValueError where there is none or it is damaged."""
     path = folder / "config.toml"
-    if not path.is_file():
+    if not is_run(folder):
         raise ValueError(
             f"{folder} is not a run: it has no config.toml; make one with: scorefield fit DATA --out {folder}"
         )
@@ -286,11 +304,9 @@ def _kept_metrics(folder: Path, state: dict[str, Tensor]) -> bytes:
 def prepare_folder(folder: Path) -> None:
     """Make an empty folder for a run. Raises ValueError where it cannot be made or holds something else."""
     leftover = {TEST, f".new-{TEST}", ".new-config.toml"}
-    try:
+    with _usable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         strangers = sorted(p.name for p in folder.iterdir() if p.name not in leftover)
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be used as a run folder: {error.strerror}; name another --out") from error
     if strangers:
         raise ValueError(
             f"{folder} exists and is not a run (it holds {strangers[0]}); name a new or an empty folder as --out"
