@@ -95,10 +95,10 @@ def test_another_config_is_refused(run):
 
 
 def test_a_newer_format_asks_for_an_update(run, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT", 3)
     save(run, 40)
-    monkeypatch.setattr(checkpoint, "FORMAT", 1)
-    with pytest.raises(CheckpointError, match="format 2; this program reads format 1: update"):
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    with pytest.raises(CheckpointError, match="format 3; this program reads format 2: update"):
         checkpoint.read(run / "checkpoints" / "40", DIGEST)
 
 

@@ -27,11 +27,16 @@ MODULES: list[str] = [
     "resuming",
     "disks",
     "determinism",
+    "corpus",
     "guard",
     "edges",
     "scales",
     "memory",
     "properties",
+    "fuzz",
+    "attacks",
+    "files",
+    "gate",
 ]
 """The modules with tests, in the order of their numbers."""
 

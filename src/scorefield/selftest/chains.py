@@ -54,7 +54,7 @@ def add_laws(deviates: Deviates, n: int, seed: int) -> None:
 
 
 def unadjusted(deviates: Deviates, n: int, generator: Generator) -> None:
-    """x <- (1 - h / c^2) (x - m) + m + sqrt(2 h T) z: mean and variance after every number of steps.
+    """X <- (1 - h / c^2) (x - m) + m + sqrt(2 h T) z: mean and variance after every number of steps.
 
     After many steps the variance is T c^2 / (1 - h / 2c^2): that is the bias of the method, not an error.
     """

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from scipy import stats
-from torch import Generator, Tensor
+from torch import Tensor
 
 from scorefield import exponential, langevin, samplers
 from scorefield.densities import GaussianMixture
@@ -245,7 +245,9 @@ def clean_law(process: Process) -> tuple[np.ndarray, ...]:
 
 def standard_prior() -> AbstractContextManager:
     """Plant a prior N(0, I), whatever the process."""
-    standard = lambda model: GaussianMixture.gaussian(torch.zeros_like(model.mean), torch.eye(len(model.mean)).to(model.mean))
+    standard = lambda model: GaussianMixture.gaussian(
+        torch.zeros_like(model.mean), torch.eye(len(model.mean)).to(model.mean)
+    )
     return patch.object(Denoiser, "prior", standard)
 
 
@@ -334,7 +336,9 @@ def langevin_laws(plan: Plan) -> Iterator[Check]:
 
 def half_noise() -> AbstractContextManager:
     """Plant noise and step that do not match, sqrt(h) z in place of sqrt(2h) z."""
-    return patch.object(langevin, "normal_like", lambda x, generator=None: 0.5**0.5 * samplers.normal_like(x, generator))
+    return patch.object(
+        langevin, "normal_like", lambda x, generator=None: 0.5**0.5 * samplers.normal_like(x, generator)
+    )
 
 
 TESTS = {

@@ -12,7 +12,7 @@ from scorefield import langevin
 from scorefield.process import VE, VP, SubVP
 from scorefield.samplers import SAMPLERS, normal_like
 from scorefield.selftest import chains, laws
-from scorefield.selftest.cases import FALSE_ALARM, z_limit
+from scorefield.selftest.cases import FALSE_ALARM
 from scorefield.selftest.nulls import Deviates
 from scorefield.selftest.report import Check, Entry, Failures, Plan
 from scorefield.tensors import integer, spawn
@@ -53,9 +53,13 @@ def false_alarms(plan: Plan) -> Iterator[Check]:
     yield failed.check()
     spread = Deviates()
     for name, found_levels in levels.items():
-        if not any(part in name for part in ("the mixture", "snr 0.16", "end of")):  # these allow a bias: too few alarms
+        if not any(
+            part in name for part in ("the mixture", "snr 0.16", "end of")
+        ):  # these allow a bias: too few alarms
             spread.uniform(name, np.array(found_levels))
-    yield spread.check(f"p-values over {seeds} seeds; none failed: below {bound:.2%} of seeds do, at 95 per cent", seeds)
+    yield spread.check(
+        f"p-values over {seeds} seeds; none failed: below {bound:.2%} of seeds do, at 95 per cent", seeds
+    )
 
 
 def loud_noise() -> AbstractContextManager:
