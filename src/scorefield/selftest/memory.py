@@ -32,6 +32,9 @@ LONGER = 100
 MEGABYTES = 20.0
 """By how much the long form may need more memory than the short one."""
 
+BLOCK = 1024
+"""Rows that are answered at once: the short form has as many."""
+
 ROWS, COLUMNS = 256, 8
 """Rows of a walk, of which 10,000 states would take 41 MB; columns of a table, of which a million rows take 64 MB."""
 
@@ -57,7 +60,7 @@ def flat(plan: Plan) -> Iterator[Check]:
     warm()
     with TemporaryDirectory() as folder:
         made = _run(Path(folder) / "run")
-        rows = np.random.Generator(np.random.PCG64(plan.seed)).normal(size=(plan.of(300, 30_000, 100_000), COLUMNS))
+        rows = np.random.Generator(np.random.PCG64(plan.seed)).normal(size=(LONGER * BLOCK, COLUMNS))
         for name in SAMPLERS if plan.size != "smoke" else ["euler"]:
             yield _compared(f"{name}, steps", plan.of(10_000, 10_000, 100_000), partial(_walk, name))
         if plan.size != "smoke":
@@ -79,7 +82,11 @@ def _peak(work: Callable[[], None]) -> float:
     unit = 1 if sys.platform == "darwin" else 1024
 
     def measured() -> None:
-        work()
+        try:
+            work()
+        except SystemExit as stop:  # a command ends by it
+            if stop.code:
+                raise
         print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 
     ended = run(measured)
