@@ -20,7 +20,7 @@ from scorefield.samplers import SAMPLERS
 from scorefield.selftest.forked import run, scorefield, warm
 from scorefield.selftest.guard import images
 from scorefield.selftest.report import Check, Entry, Failures, Plan
-from scorefield.tensors import normal, spawn
+from scorefield.tensors import spawn
 from scorefield.times import grid
 
 SIZES, ALL = (1, 7, 32, 64), 1000
@@ -61,7 +61,7 @@ def _model(seed: int) -> ScoreModel:
     draw = spawn(seed, "weights")
     with torch.no_grad():
         for weights in model.parameters():
-            weights.add_(0.1 * normal(weights.shape, weights, draw))
+            weights.add_(0.1 * tensors.normal(weights.shape, weights, draw))
     return model.eval()
 
 
@@ -108,9 +108,9 @@ def _first_rows(model: ScoreModel) -> Check:
 def _types(plan: Plan) -> Check:
     """Compare the noise of each type, drawn alone and by each sampler that follows given times."""
     failures = Failures("the same noise for every type, to the bit")
-    double = normal((1000, 3), torch.zeros(0, dtype=torch.float64), Generator().manual_seed(plan.seed))
+    double = tensors.normal((1000, 3), torch.zeros(0, dtype=torch.float64), Generator().manual_seed(plan.seed))
     for kind in TYPES:
-        found = normal((1000, 3), torch.zeros(0, dtype=kind), Generator().manual_seed(plan.seed))
+        found = tensors.normal((1000, 3), torch.zeros(0, dtype=kind), Generator().manual_seed(plan.seed))
         failures.add(f"normals, {kind}", None if torch.equal(found, double.to(kind)) else "others")
     for name in (name for name, row in SAMPLERS.items() if not row.adapts):
         single, double_ = (_noise(_model(plan.seed).to(kind), name) for kind in (torch.float32, torch.float64))
@@ -124,7 +124,7 @@ def _noise(model: ScoreModel, sampler: str) -> list[Tensor]:
     drawn: list[Tensor] = []
     original = torch.randn
 
-    def randn(*shape: int, generator: Generator, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def randn(*shape: int, generator: Generator, dtype: torch.dtype, device: str | torch.device = "cpu") -> Tensor:
         drawn.append(original(*shape, generator=generator, dtype=dtype, device=device))
         return drawn[-1]
 
@@ -184,7 +184,7 @@ def _threads(model: ScoreModel, plan: Plan) -> Iterator[Check]:
 def _at_threads(path: Path, threads: int, model: ScoreModel, names: list[str], seed: int) -> None:
     torch.set_num_threads(threads)
     found = {name: _draw(model, name, 64).numpy() for name in names}
-    found["noise"] = normal((100_000,), torch.zeros(0), Generator().manual_seed(seed)).numpy()
+    found["noise"] = tensors.normal((100_000,), torch.zeros(0), Generator().manual_seed(seed)).numpy()
     found |= {f"trained {name}": value.numpy() for name, value in _trained(seed).items()}
     np.savez(path, **found)  # type: ignore[arg-type]
 

@@ -30,7 +30,13 @@ LONGER = 100
 """How many times as long the long form of each task is."""
 
 MEGABYTES = 20.0
-"""By how much the long form may need more memory than the short one."""
+"""By how much long walks and trainings may need more memory than short ones."""
+
+STREAMED = 200.0
+"""By how much files of many rows may: text is written in groups of rows, which the short form does not fill."""
+
+BLOCK = 1024
+"""Rows that are answered at once: the short form has as many."""
 
 ROWS, COLUMNS = 256, 8
 """Rows of a walk, of which 10,000 states would take 41 MB; columns of a table, of which a million rows take 64 MB."""
@@ -57,21 +63,21 @@ def flat(plan: Plan) -> Iterator[Check]:
     warm()
     with TemporaryDirectory() as folder:
         made = _run(Path(folder) / "run")
-        rows = np.random.Generator(np.random.PCG64(plan.seed)).normal(size=(plan.of(300, 30_000, 100_000), COLUMNS))
+        rows = np.random.Generator(np.random.PCG64(plan.seed)).normal(size=(LONGER * BLOCK, COLUMNS))
         for name in SAMPLERS if plan.size != "smoke" else ["euler"]:
             yield _compared(f"{name}, steps", plan.of(10_000, 10_000, 100_000), partial(_walk, name))
         if plan.size != "smoke":
             yield _compared("adams, steps", 100_000, partial(_walk, "adams"))
             yield _compared("training, steps", plan.of(1000, 2000, 100_000), _train)
-            yield _compared("samples to a file, rows", 1_000_000, partial(_sample, made))
-            yield _compared("log-probabilities, rows", len(rows), lambda n: _logprob(made, rows[:n]))
+            yield _compared("samples to a file, rows", 1_000_000, partial(_sample, made), STREAMED)
+            yield _compared("log-probabilities, rows", len(rows), lambda n: _logprob(made, rows[:n]), STREAMED)
     yield _schedules()
 
 
-def _compared(what: str, count: int, work: Callable[[int], None]) -> Check:
+def _compared(what: str, count: int, work: Callable[[int], None], most: float = MEGABYTES) -> Check:
     """Return by how many megabytes the peak of some work grows as it gets LONGER times as long."""
     short, long = (_peak(partial(work, n)) for n in (count // LONGER, count))
-    return Check(f"growth in megabytes, {what} {count // LONGER:,} to {count:,}", long - short, MEGABYTES)
+    return Check(f"growth in megabytes, {what} {count // LONGER:,} to {count:,}", long - short, most)
 
 
 def _peak(work: Callable[[], None]) -> float:
@@ -79,7 +85,11 @@ def _peak(work: Callable[[], None]) -> float:
     unit = 1 if sys.platform == "darwin" else 1024
 
     def measured() -> None:
-        work()
+        try:
+            work()
+        except SystemExit as stop:  # a command ends by it
+            if stop.code:
+                raise
         print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 
     ended = run(measured)
