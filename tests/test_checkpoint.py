@@ -171,8 +171,8 @@ def test_a_sealed_file_is_read_only_as_it_was_written(tmp_path):
 def test_links_and_other_steps_are_refused(run):
     place = run / "checkpoints"
     (place / "20").rename(place / "30")
+    shutil.rmtree(place / "10")
     with pytest.raises(CheckpointError, match="30 is damaged: it holds step 20"):
-        shutil.rmtree(place / "10")
         checkpoint.latest(run, DIGEST)
     (place / "30").rename(run / "moved")
     (place / "20").symlink_to(run / "moved")
