@@ -16,7 +16,7 @@ from scorefield.densities import GaussianMixture
 from scorefield.grids import optimised
 from scorefield.model import Denoiser, ExactDenoiser
 from scorefield.process import PROCESSES, VE, VP, Process, SubVP
-from scorefield.samplers import SAMPLERS, draw_block
+from scorefield.samplers import SAMPLERS
 from scorefield.selftest import chains
 from scorefield.selftest.cases import DENSITIES, F64, z_limit
 from scorefield.selftest.nulls import Deviates
@@ -148,7 +148,7 @@ def by_package(name: str, process: Process, path: Grid) -> tuple[np.ndarray, ...
     def end(units: Units) -> np.ndarray:
         draw = lambda x, generator=None: torch.from_numpy(units())
         with patch.object(samplers, "normal_like", draw), patch.object(exponential, "normal_like", draw):
-            return draw_block(model, torch.from_numpy(units.rows), SAMPLERS[name].make(None), path).numpy()
+            return samplers.draw_block(model, torch.from_numpy(units.rows), SAMPLERS[name].make(None), path).numpy()
 
     return law_of(end, start.mean.numpy(), start.covariance.numpy())
 
@@ -175,7 +175,7 @@ def sums_of(
     total = torch.zeros(5, dtype=F64)
     for rows in [min(BLOCK, n - k) for k in range(0, n, BLOCK)]:
         x = (model.prior() if start is None else exact).sample(rows, generator)
-        z = (draw_block(model, x, sampler, path) - mean) @ white
+        z = (samplers.draw_block(model, x, sampler, path) - mean) @ white
         u = z.sum(1) / math.sqrt(2)
         total += torch.cat([z.sum(0), z.square().sum(0), u.square().sum()[None]])
     return np.array([n, *total.tolist()])
@@ -202,8 +202,8 @@ def case(name: str, process: Process, start: float | None, steps: int) -> str:
     return f"{name}, {type(process).__name__}, from {start or 'the end'}, {steps} steps"
 
 
-def gaussian_laws(plan: Plan) -> Iterator[Check]:
-    """Compare every sampler's law for Gaussian data with its exact recursion: by affine maps, then by draws."""
+def exact_laws(plan: Plan) -> Iterator[Check]:
+    """Compare the affine maps of start and normals that samplers are on Gaussian data with their recursions."""
     missing, known = Failures("every sampler has a recursion"), recursions(VP(), 1.0)
     for name in FIXED:
         missing.add(name, None if name in known else "no recursion in NumPy")
@@ -215,10 +215,14 @@ def gaussian_laws(plan: Plan) -> Iterator[Check]:
         error = apart(by_package(name, kind(), path), by_recursion(name, kind(), path))
         exact.add(case(name, kind(), start, k), error)
     yield exact.check()
+
+
+def drawn_laws(plan: Plan) -> Iterator[Check]:
+    """Compare draws of the samplers that draw with their recursions, each case and all cases of a sampler together."""
     each, together, pooled = Deviates(), Deviates(), dict[str, np.ndarray]()
+    n, steps = plan.of(20_000, 60_000, 1_000_000), [k for k in STEPS if k <= plan.of(5, 50, 50)]
     for name, process, start, k in itertools.product(NOISY, (VP(), SubVP(), VE()), STARTS, steps):
         path = path_from(process, start, k)
-        n = plan.of(20_000, 60_000, 1_000_000)
         sums = sums_of(name, process, start, path, n, plan.seed, by_recursion(name, process, path))
         add_sums(each, case(name, process, start, k), sums)
         pooled[name] = pooled.get(name, 0) + sums
@@ -226,13 +230,22 @@ def gaussian_laws(plan: Plan) -> Iterator[Check]:
     for name, sums in pooled.items():
         add_sums(together, name, sums)
     yield together.check(f"draws of all cases, {sees(sums[0], len(together.found))}", int(sums[0]))
+
+
+def adaptive_laws(plan: Plan) -> Iterator[Check]:
+    """Compare draws of the samplers that choose their steps with the data, within their tolerance."""
     for name in ADAPTIVE:
-        adaptive, n = Deviates(), plan.of(500, 2_000, 50_000)
-        total = np.zeros(6)
+        deviates, n, total = Deviates(), plan.of(500, 2_000, 50_000), np.zeros(6)
         for process, start in itertools.product((VP(), SubVP(), VE()), STARTS):
             total += sums_of(name, process, start, path_from(process, start, 1), n, plan.seed, clean_law(process))
-        add_sums(adaptive, name, total, ALLOWED[name])
-        yield adaptive.check(f"{sees(total[0], 5)} beyond the tolerance, {ALLOWED[name]:g}", int(total[0]))
+        add_sums(deviates, name, total, ALLOWED[name])
+        yield deviates.check(f"{sees(total[0], 5)} beyond the tolerance, {ALLOWED[name]:g}", int(total[0]))
+
+
+def gaussian_laws(plan: Plan) -> Iterator[Check]:
+    """Compare every sampler's law for Gaussian data with what it must be."""
+    for part in (exact_laws, drawn_laws, adaptive_laws):
+        yield from part(plan)
 
 
 def clean_law(process: Process) -> tuple[np.ndarray, ...]:
@@ -245,7 +258,9 @@ def clean_law(process: Process) -> tuple[np.ndarray, ...]:
 
 def standard_prior() -> AbstractContextManager:
     """Plant a prior N(0, I), whatever the process."""
-    standard = lambda model: GaussianMixture.gaussian(torch.zeros_like(model.mean), torch.eye(len(model.mean)).to(model.mean))
+    standard = lambda model: GaussianMixture.gaussian(
+        torch.zeros_like(model.mean), torch.eye(len(model.mean)).to(model.mean)
+    )
     return patch.object(Denoiser, "prior", standard)
 
 
@@ -300,7 +315,7 @@ def draw_mixture(name: str, n: int, seed: int) -> Tensor:
         steps = math.ceil(ENOUGH[row.weak_order] * (n / 20_000) ** (0.5 / row.weak_order))
         path = optimised(model, steps)
     parts = [min(BLOCK, n - k) for k in range(0, n, BLOCK)]
-    draw = lambda rows: draw_block(model, model.prior().sample(rows, generator), row.make(generator), path)
+    draw = lambda rows: samplers.draw_block(model, model.prior().sample(rows, generator), row.make(generator), path)
     return torch.cat([draw(rows) for rows in parts])
 
 
@@ -326,7 +341,7 @@ def narrow_noise() -> AbstractContextManager:
 
 def langevin_laws(plan: Plan) -> Iterator[Check]:
     """Compare chains with their exact discrete laws, and Metropolis' with the density it must keep."""
-    n, deviates = plan.of(200_000, 1_000_000, 4_000_000), Deviates()
+    n, deviates = plan.of(600_000, 1_000_000, 4_000_000), Deviates()
     chains.add_laws(deviates, n, plan.seed)
     yield deviates.check(f"discrete laws, {sees(n, len(deviates.found))}", n)
     yield chains.corrector_order()
@@ -334,7 +349,9 @@ def langevin_laws(plan: Plan) -> Iterator[Check]:
 
 def half_noise() -> AbstractContextManager:
     """Plant noise and step that do not match, sqrt(h) z in place of sqrt(2h) z."""
-    return patch.object(langevin, "normal_like", lambda x, generator=None: 0.5**0.5 * samplers.normal_like(x, generator))
+    return patch.object(
+        langevin, "normal_like", lambda x, generator=None: 0.5**0.5 * samplers.normal_like(x, generator)
+    )
 
 
 TESTS = {

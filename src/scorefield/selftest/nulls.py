@@ -9,6 +9,7 @@ from scipy import stats
 from scorefield.selftest.cases import z_limit
 from scorefield.selftest.report import Check
 
+
 @dataclass
 class Deviates:
     """The tests of one family: of each the size of the standard normal deviate that is as improbable as what came."""
