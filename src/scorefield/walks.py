@@ -62,7 +62,7 @@ def checked(path: Sampler, to_zero: bool = False) -> Sampler:
         if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
             raise ValueError(f"expected at least two sampling times that decrease; got {times.tolist()}")
         first, last = float(times[0]), float(times[-1])
-        if not (last > 0 or last == 0 and to_zero) or first > model.process.t_max * (1 + 1e-12):
+        if not (last > 0 or (last == 0 and to_zero)) or first > model.process.t_max * (1 + 1e-12):
             raise ValueError(
                 f"expected sampling times {'from' if to_zero else 'above'} 0 up to {model.process.t_max:g}, the range "
                 f"of {model.process}; got {first:g} to {last:g}"

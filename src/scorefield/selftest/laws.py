@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from scipy import stats
-from torch import Generator, Tensor
+from torch import Tensor
 
 from scorefield import exponential, langevin, samplers
 from scorefield.densities import GaussianMixture
@@ -60,7 +60,7 @@ class Oracle(Denoiser):
         self.density, self.known = density, dict[float, tuple[Tensor, ...]]()
 
     def decompose(self, x: Samples, t: Tensor) -> tuple[Samples, Samples]:
-        a, s, quadratic, linear = self.at(t)
+        a, s, quadratic, linear = self.numbers(t)
         first, second = x.unbind(1)
         ones = torch.ones_like(first)
         features = torch.stack([ones, first, second, first * first, first * second, second * second], 1)
@@ -69,7 +69,7 @@ class Oracle(Denoiser):
         noise = s * (weights[..., None] * residuals).sum(1)
         return (x - s * noise) / a, noise
 
-    def at(self, t: Tensor) -> tuple[Tensor, ...]:
+    def numbers(self, t: Tensor) -> tuple[Tensor, ...]:
         """Return a, s, the coefficients of the log-densities (6, k) and those of S^-1 (x - a m), (3, 2k)."""
         if float(t) not in self.known:
             a, s = self.process.mean_coef(t), self.process.std(t)
@@ -184,14 +184,14 @@ def sums_of(
 def add_sums(deviates: Deviates, name: str, sums: np.ndarray, allowed: float = 0.0) -> None:
     """Add the tests of five sums, with a bias that mean and standard deviation may have."""
     n = sums[0]
-    for column, total in enumerate(sums[1:3]):
-        deviates.normal(f"mean {column + 1} of {name}", max(0.0, abs(total) - n * allowed) / math.sqrt(n))
+    for column, total in zip(("1", "2"), sums[1:3], strict=True):
+        deviates.normal(f"mean {column} of {name}", max(0.0, abs(total) - n * allowed) / math.sqrt(n))
     for column, total in zip(("1", "2", "1 + 2"), sums[3:], strict=True):
         nearest = min(max(n, total / (1 + allowed) ** 2), total / (1 - allowed) ** 2)
         deviates.chi_squared(f"variance {column} of {name}", nearest, int(n))
 
 
-def sees(n: float, tests: int) -> str:
+def sees(n: int | float, tests: int) -> str:
     """Say which error a mean and a variance are found with at 99.9 per cent."""
     shift = (z_limit(tests) + stats.norm.isf(1e-3)) / math.sqrt(n)
     return f"sees {shift:.2%} of a standard deviation in a mean, {math.sqrt(2) * shift:.2%} in a variance"
@@ -296,7 +296,7 @@ def add_mixture(deviates: Deviates, name: str, x: Tensor, bias: float = 0.0) -> 
     for column, u in enumerate(marginals, 1):
         deviates.uniform(f"column {column} of {name}", u, bias)
         deviates.tail(f"energy {column} of {name}", float(stats.cramervonmises(u, "uniform").pvalue))
-    counts = np.histogram2d(*marginals, bins=8, range=[[0, 1], [0, 1]])[0].ravel()
+    counts = np.histogram2d(marginals[0], marginals[1], bins=8, range=[[0.0, 1.0], [0.0, 1.0]])[0].ravel()
     expected = len(x) / len(counts)
     total = float(((counts - expected) ** 2 / expected).sum())
     deviates.tail(f"columns together of {name}", float(stats.chi2(len(counts) - 1).sf(total)))
@@ -308,10 +308,10 @@ def add_mixture(deviates: Deviates, name: str, x: Tensor, bias: float = 0.0) -> 
 def draw_mixture(name: str, n: int, seed: int) -> Tensor:
     """Return n samples of a sampler by the exact model of the mixture, in enough steps for so many."""
     row, generator = SAMPLERS[name], spawn(seed, "mixture", name)
+    model: Denoiser = Oracle(SKEWED, VP())
     if row.weak_order is None:
         model, path = ExactDenoiser(SKEWED, VP()), grid(VP(), 1)
     else:
-        model = Oracle(SKEWED, VP())
         steps = math.ceil(ENOUGH[row.weak_order] * (n / 20_000) ** (0.5 / row.weak_order))
         path = optimised(model, steps)
     parts = [min(BLOCK, n - k) for k in range(0, n, BLOCK)]

@@ -22,7 +22,7 @@ from scorefield.model import Denoiser
 from scorefield.process import VE, VP, Process, SubVP
 from scorefield.samplers import SAMPLERS
 from scorefield.selftest import chains, coefficients, laws, likelihoods, properties
-from scorefield.selftest.cases import FALSE_ALARM, z_limit
+from scorefield.selftest.cases import FALSE_ALARM
 from scorefield.selftest.nulls import Deviates
 from scorefield.selftest.report import Check, Entry, Failures, Plan
 from scorefield.tensors import integer, normal_like, spawn
@@ -36,7 +36,7 @@ DRAWS, MIXTURE, CHAINS = 5_000, 2_000, 20_000
 
 
 def laws_of(seed: int, k: int) -> Deviates:
-    """Return the tests of R09 to R11 at small sizes: all noisy samplers on one case in turn, one sampler on the mixture."""
+    """Return the tests of R09 to R11 at small sizes: noisy samplers on one case in turn, one sampler on the mixture."""
     found = Deviates()
     process, start = (VP(), SubVP(), VE())[k % 3], laws.STARTS[k // 3 % 3]
     for name in laws.NOISY:

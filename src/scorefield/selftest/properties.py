@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import numpy as np
@@ -77,9 +77,9 @@ class Draw:
         name = self.one_of(list(PROCESSES))
         low = self.real(0.01, 2.0)
         spans = {
-            "vp": (low, low + self.real(5, 30)),
-            "ve": (0.01 * low, self.real(20, 200)),
-            "edm": (self.real(20, 200),),
+            "vp": (low, low + self.real(5.0, 30.0)),
+            "ve": (0.01 * low, self.real(20.0, 200.0)),
+            "edm": (self.real(20.0, 200.0),),
         }
         spans |= {"subvp": spans["vp"], "cosine": (0.01 * low,)}
         return make(name, spans.get(name, ()))
@@ -141,7 +141,7 @@ def schedules_increase(draw: Draw) -> float:
 
 
 def kernels_compose(draw: Draw) -> float:
-    """a and s at t follow from those at u, f and g in between (Chapman and Kolmogorov), by quadrature."""
+    """Both a and s at t follow from those at u, f and g in between (Chapman and Kolmogorov), by quadrature."""
     process = draw.process()
     u, t = sorted((draw.time(process), draw.time(process)))
     nodes, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(60))
@@ -261,7 +261,7 @@ def the_average_is_one(draw: Draw) -> float:
 
 
 def training_resumes(draw: Draw) -> float:
-    """k steps, saved and loaded, and n - k more are n steps, to the bit."""
+    """First k steps, saved and loaded, and n - k more are n steps, to the bit."""
     n = draw.whole(1, 12)
     k, seed = draw.whole(0, n), draw.whole(0, 100)
     rate = draw.real(1e-4, 1e-2)
@@ -282,7 +282,7 @@ def training_resumes(draw: Draw) -> float:
 
 
 def independent_blocks_add_up(draw: Draw) -> float:
-    """log p of independent columns is the sum of theirs, and that of a Gaussian is known."""
+    """The log p of independent columns is the sum of theirs, and that of a Gaussian is known."""
     process = draw.process()
     first, second = draw.mixture(1, 1), draw.mixture(2, 1)
     covariance = torch.block_diag(first.covariances[0], second.covariances[0])
@@ -384,7 +384,7 @@ def units_come_back(draw: Draw) -> float:
     exact = all((back[name] == frame[name]).all() for name in ("count", "fixed"))
     error = max(float((back[name] / frame[name] - 1).abs().max()) for name in ("positive", "share"))
     moved = float((back["plain"] - frame["plain"]).abs().max() / frame["plain"].abs().max())
-    return max(error, moved, wrong(exact and (back.dtypes == frame.dtypes).all()))
+    return max(error, moved, wrong(exact and bool((back.dtypes == frame.dtypes).all())))
 
 
 def slopes_are_the_maps(draw: Draw) -> float:
@@ -463,7 +463,7 @@ def trouble(row: Property, count: int, plan: Plan) -> str | None:
     hypothesis = importlib.import_module("hypothesis")
     strategies = importlib.import_module("hypothesis.strategies")
 
-    def test(data) -> None:  # noqa: ANN001, a type of a library that need not be there
+    def test(data: Any) -> None:  # noqa: ANN401, the type is of a library that need not be there
         error = row.check(Draw(data.draw, strategies))
         if not error <= row.allowed:
             raise Counterexample(f"{error:.3g} > {row.allowed:g}")

@@ -6,6 +6,7 @@ parts(x, t) the clean part and the noise of rows x (n, d), draw() the next norma
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,7 +37,7 @@ def euler_maruyama(eta: float) -> Recursion:
     """Song et al., 2021, eq. 6: dx = [f x - (1 + eta^2) g^2 score / 2] dt + eta g dW, x = a clean + s noise."""
 
     def end(kernel: Kernel, parts: Parts, x: np.ndarray, times: list[float], draw: Draw) -> np.ndarray:
-        for t, u in zip(times, times[1:], strict=False):
+        for t, u in pairwise(times):
             k, h = kernel(t), t - u
             clean, noise = parts(x, t)
             x = x - h * (k.f * k.a * clean + (k.f * k.s + (1 + eta**2) / 2 * k.g**2 / k.s) * noise)
@@ -50,7 +51,7 @@ def ddim(eta: float, correct: bool = False) -> Recursion:
     """Song et al., 2021a, eq. 12 and 16, each step followed by one of Langevin's where `correct`."""
 
     def end(kernel: Kernel, parts: Parts, x: np.ndarray, times: list[float], draw: Draw) -> np.ndarray:
-        for t, u in zip(times, times[1:], strict=False):
+        for t, u in pairwise(times):
             k, to = kernel(t), kernel(u)
             w = eta * math.sqrt(to.s**2 - (k.a / to.a) ** 2 * to.s**4 / k.s**2)
             clean, noise = parts(x, t)
@@ -69,7 +70,7 @@ def heun(process: Process, churn: float) -> Recursion:
 
     def end(kernel: Kernel, parts: Parts, x: np.ndarray, times: list[float], draw: Draw) -> np.ndarray:
         factor, highest = 1 + min(churn / (len(times) - 1), math.sqrt(2) - 1), kernel(process.t_max).ratio
-        for t, u in zip(times, times[1:], strict=False):
+        for t, u in pairwise(times):
             k, to = kernel(t), kernel(u)
             y, ratio = x / k.a, min(k.ratio * factor, highest)
             if ratio > k.ratio:
@@ -88,7 +89,7 @@ def dpmpp_2m(noisy: bool) -> Recursion:
 
     def end(kernel: Kernel, parts: Parts, x: np.ndarray, times: list[float], draw: Draw) -> np.ndarray:
         before, h_before = None, 0.0
-        for t, u in zip(times, times[1:], strict=False):
+        for t, u in pairwise(times):
             k, to = kernel(t), kernel(u)
             h, clean = math.log(to.a / to.s) - math.log(k.a / k.s), parts(x, t)[0]
             slow = clean if before is None else clean + h / h_before / 2 * (clean - before)
@@ -130,7 +131,7 @@ def adams_bashforth(spread: float | None) -> Recursion:
     def end(kernel: Kernel, parts: Parts, x: np.ndarray, times: list[float], draw: Draw) -> np.ndarray:
         points: list[float] = []
         values: list[np.ndarray] = []
-        for t, u in zip(times, times[1:], strict=False):
+        for t, u in pairwise(times):
             k, to = kernel(t), kernel(u)
             z = x / (k.a * scale(k.ratio))
             points, values = [*points, math.log(k.ratio)][-3:], [*values, slope(*parts(x, t), k.ratio)][-3:]
@@ -146,7 +147,7 @@ def adams_bashforth(spread: float | None) -> Recursion:
 
 def heun_sde(kernel: Kernel, parts: Parts, x: np.ndarray, times: list[float], draw: Draw) -> np.ndarray:
     """Heun's step of the reverse SDE in y = x/a, the clean part linear in log s/a: Kloeden and Platen, 1992."""
-    for t, u in zip(times, times[1:], strict=False):
+    for t, u in pairwise(times):
         k, to = kernel(t), kernel(u)
         h = math.log(k.ratio / to.ratio)
         share = 1 - math.exp(-2 * h)
