@@ -17,7 +17,7 @@ from scorefield.selftest.report import SIZES, Check, Entry, Outcome, Plan, outco
 
 __all__ = ["MODULES", "SIZES", "Outcome", "Plan", "chosen", "prove", "run", "table"]
 
-MODULES: list[str] = ["coefficients", "orders", "likelihoods", "matching", "fields"]
+MODULES: list[str] = ["coefficients", "orders", "likelihoods", "matching", "fields", "reference"]
 """The modules with tests, in the order of their numbers."""
 
 
