@@ -373,6 +373,12 @@ def brownian(seed: int, row: int, place: int, columns: int, clock: Callable[[int
     return w_low if place == low else w_high
 
 
+def clean_at(walk: Walk, y: Row, ratio: float) -> Row:
+    """Return the clean part of y = x/a at a ratio s/a."""
+    a, s = level(walk.name, ratio)
+    return walk.model(a * y, a, s)[0]
+
+
 def adaptive_sde(walk: Walk, x: Row) -> Row:
     """Walk by exponential Heun steps that keep their distance to order 1 below 1e-2, on one Brownian path."""
     for i, j in walk.pairs():
@@ -381,7 +387,7 @@ def adaptive_sde(walk: Walk, x: Row) -> Row:
         clock = lambda place: math.exp(-2 * at(place))  # noqa: B023
         longest = max(1, min(last, int(last / (start - stop))))
         y, place, width, w = x / walk.levels[i][2], 0, longest, np.zeros(len(x))
-        clean = lambda y, place: (lambda a, s: walk.model(a * y, a, s)[0])(*level(walk.name, math.exp(at(place))))  # noqa: B023
+        clean = lambda y, place: clean_at(walk, y, math.exp(at(place)))  # noqa: B023
         first = clean(y, place)
         while place < last:
             after = min(place + width, last)
