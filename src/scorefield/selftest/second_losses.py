@@ -120,26 +120,28 @@ def prior(density: Mixture, a: float, s: float) -> Mixture:
     return Mixture(np.ones(1), (a * density.mean)[None], covariance[None])
 
 
+def traces(jacobian: Row, probes: Row | None, sketch: int = 0) -> Row:
+    """Return the trace, or v . D v for each of the probes (m, d) after a sketch whose subspace is exact."""
+    if probes is None:
+        return np.array([np.trace(jacobian)])
+    if not sketch:
+        return np.array([v @ jacobian @ v for v in probes])
+    image = probes[:sketch] @ jacobian
+    typical = np.sum(probes[:sketch] * image) / np.sum(probes[:sketch] ** 2)
+    basis, _ = np.linalg.qr((image - typical * probes[:sketch]).T)
+    rest = probes[sketch:] - probes[sketch:] @ basis @ basis.T
+    outside = np.array([(v @ jacobian @ v) / (v @ v) for v in rest])
+    return np.trace(basis.T @ jacobian @ basis) + (len(jacobian) - sketch) * outside
+
+
 def log_prob(
-    density: Mixture, process: str, x: Row, end: float, tol: float, probes: Row | None = None, sketch: int = 0
+    density: Mixture, process: str, x: Row, end: float, tol: float, probes: Row | None = None
 ) -> tuple[float, float, int, float, float]:
     """Return log p by the flow from s/a = 1e-3 to `end`, its standard error, calls, solver's and start's error.
 
-    probes (m, d): v . D v for each of them in place of the trace; of the first `sketch` a subspace whose part is exact.
+    probes as in `traces`.
     """
-    d = len(x)
-
-    def trace(jacobian: Row) -> Row:
-        if probes is None:
-            return np.array([np.trace(jacobian)])
-        if not sketch:
-            return np.array([v @ jacobian @ v for v in probes])
-        image = probes[:sketch] @ jacobian
-        typical = np.sum(probes[:sketch] * image) / np.sum(probes[:sketch] ** 2)
-        basis, _ = np.linalg.qr((image - typical * probes[:sketch]).T)
-        rest = probes[sketch:] - probes[sketch:] @ basis @ basis.T
-        outside = np.array([(v @ jacobian @ v) / (v @ v) for v in rest])
-        return np.trace(basis.T @ jacobian @ basis) + (d - sketch) * outside
+    d, trace = len(x), lambda jacobian: traces(jacobian, probes)
 
     def field(log_ratio: float, state: Row) -> Row:
         a, s = level(process, math.exp(log_ratio))
@@ -243,7 +245,12 @@ def unadjusted(score: Callable[[Row], Row], x: Row, size: float, normals: Row, t
 
 
 def mala(
-    log_p: Callable[[Row], float], score: Callable[[Row], Row], x: Row, size: float, normals: Row, uniforms: Row
+    log_p: Callable[[Row], float],
+    score: Callable[[Row], Row],
+    x: Row,
+    size: float,
+    normals: Row,
+    uniforms: Sequence[float],
 ) -> Row:
     """Return the state after steps that are accepted by the ratio of Metropolis and Hastings."""
     proposal = lambda y, x: -np.sum((y - x - size * score(x)) ** 2) / (4 * size)
