@@ -249,8 +249,8 @@ def likelihoods(process: Process, density: GaussianMixture) -> dict[str, float]:
     a, s = float(process.mean_coef(t)), float(process.std(t))
     _, sketched = model.noise_and_divergence(x, t, probes, sketch=2)
     jacobians = [plain.jacobian(row.numpy(), a, s) for row in x]
-    truth = [second_losses.traces(jacobian, probes[:, i].numpy(), 2) for i, jacobian in enumerate(jacobians)]
-    found["sketch"] = difference(sketched, np.array(truth).T)
+    estimates = [second_losses.traces(jacobian, probes[:, i].numpy(), 2) for i, jacobian in enumerate(jacobians)]
+    found["sketch"] = difference(sketched, np.array(estimates).T)
     draws = variational.REPEATS * 2
     uniforms = torch.rand(draws, rows, dtype=F64, generator=Generator().manual_seed(1))
     normals = drawn(draws + variational.REPEATS, rows, d, seed=2)
