@@ -299,7 +299,10 @@ def uniforms(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def add_mixture(deviates: Deviates, name: str, x: Tensor, bias: float = 0.0) -> None:
-    """Add the tests of samples: two distances, two energies, one of both columns together, two weights of modes."""
+    """Add the tests of samples: two distances, two energies, one of both columns together, two weights of modes.
+
+    On a line the energy distance is twice that of Cramer and von Mises (Szekely and Rizzo, 2013), whose law is known.
+    """
     *marginals, posterior = uniforms(x.numpy())
     for column, u in enumerate(marginals, 1):
         deviates.uniform(f"column {column} of {name}", u, bias)
