@@ -179,9 +179,6 @@ def test_an_unknown_weight_is_named():
         denoising(model, torch.ones(3, 2, dtype=F64), f64(0.5)[0], weight="flat", generator=Generator())
 
 
-# ------------------------------------------------------------------------------------------------- minimisers
-
-
 # --------------------------------------------------------------------------------------- shapes and gradients
 
 

@@ -22,6 +22,8 @@ MODULES: list[str] = [
     "orders",
     "likelihoods",
     "matching",
+    "fields",
+    "reference",
     "laws",
     "power",
     "resuming",

@@ -28,7 +28,7 @@ def z_limit(tests: int = 1) -> float:
     return float(stats.norm.isf(FALSE_ALARM / tests / 2))
 
 
-def f64(*values: float | list) -> Tensor:
+def f64(*values: float | int | list) -> Tensor:
     """A float64 tensor of the values."""
     return torch.tensor(values, dtype=F64)
 

@@ -54,13 +54,13 @@ def add_laws(deviates: Deviates, n: int, seed: int) -> None:
 
 
 def unadjusted(deviates: Deviates, n: int, generator: Generator) -> None:
-    """X <- (1 - h / c^2) (x - m) + m + sqrt(2 h T) z: mean and variance after every number of steps.
+    """Test mean and variance after some steps x <- (1 - h / c^2) (x - m) + m + sqrt(2 h T) z.
 
     After many steps the variance is T c^2 / (1 - h / 2c^2): that is the bias of the method, not an error.
     """
+    score = lambda x: -(x - CENTRE) / VARIANCE
+    start = lambda rows: torch.full((rows, 1), CENTRE + 1, dtype=F64)
     for size, temperature, steps in ((0.3, 1.0, 1), (0.3, 1.0, 4), (0.3, 0.5, 40), (0.1, 0.0, 7)):
-        score = lambda x: -(x - CENTRE) / VARIANCE
-        start = lambda rows: torch.full((rows, 1), CENTRE + 1, dtype=F64)
         walk = lambda rows, g, size=size, steps=steps, t=temperature: last(
             langevin.unadjusted(score, start(rows), size, steps, g, t)
         )
@@ -71,7 +71,7 @@ def unadjusted(deviates: Deviates, n: int, generator: Generator) -> None:
 
 
 def annealed(deviates: Deviates, n: int, generator: Generator) -> None:
-    """Five steps at each of three levels, from N(4, 1); five steps do not reach the last level, so the recursion counts."""
+    """Test five steps at each of three levels, from N(4, 1), by the recursion: they do not reach the last level."""
     variances = [VARIANCE + level**2 for level in (2.0, 0.8, 0.3)]
     sizes = [0.2 * level**2 for level in (2.0, 0.8, 0.3)]
     scores = [lambda x, v=v: -(x - CENTRE) / v for v in variances]
@@ -85,7 +85,7 @@ def annealed(deviates: Deviates, n: int, generator: Generator) -> None:
 
 
 def underdamped(deviates: Deviates, n: int, generator: Generator) -> None:
-    """BAOAB from T c^2, the law it keeps, at any stable step: no bias, unlike the overdamped step."""
+    """Test BAOAB from T c^2, the law it keeps, at any stable step: no bias, unlike the overdamped step."""
     score = lambda x: -(x - CENTRE) / VARIANCE
     for temperature in (1.0, 0.3):
         for size in (0.05, 0.6, 1.1):
@@ -100,14 +100,14 @@ def underdamped(deviates: Deviates, n: int, generator: Generator) -> None:
 
 
 def forgetting(deviates: Deviates, n: int, generator: Generator) -> None:
-    """From a point far away the exact law is reached, so the momentum is driven: e^-45 of the start is left."""
+    """Test that the exact law is reached from far away, so the momentum is driven: e^-45 of the start is left."""
     start = lambda rows: torch.full((rows, 1), 5.0, dtype=F64)
     walk = lambda rows, g: last(langevin.underdamped(lambda x: -x / VARIANCE, start(rows), 0.3, 200, g, friction=1.5))
     add_normal(deviates, "momentum from far away", in_blocks(walk, n // 20, generator), 0.0, VARIANCE)
 
 
 def corrector(deviates: Deviates, n: int, generator: Generator) -> None:
-    """On N(0, c^2) noised to variance v the corrector's size e gives (1 - e/v)^2 v + 2e, and slope 1 - e/v on the start.
+    """Test the corrector on N(0, c^2) noised to variance v: slope 1 - e/v on the start, and noise 2e.
 
     The published rule divides the mean norms of noise and score, which are equal up to a factor sqrt(v): its size is
     2 (a snr)^2 v up to a part of 2 / sqrt(rows).
@@ -150,7 +150,7 @@ def corrector_order() -> Check:
         for ratio, before in (1.0, 1.3), (1.0, 1.02), (0.05, 0.06):
             t, u = process.time(f64(before, ratio))
             share, cases = 1 - ratio / before, cases + 1
-            v, size = corrected(process, u, c2, share, None)
+            v, _ = corrected(process, u, c2, share, None)
             with_noise = langevin_corrector(None, Generator().manual_seed(0))(model, torch.zeros(1, 1, dtype=F64), t, u)
             z = torch.randn(1, 1, dtype=F64, generator=Generator().manual_seed(0))
             slope = langevin_corrector(None, Generator().manual_seed(0))(model, f64([1.0]), t, u) - with_noise
@@ -166,17 +166,17 @@ def probability(x: Tensor) -> np.ndarray:
 
 
 def metropolis(deviates: Deviates, n: int, generator: Generator) -> None:
-    """Draws of a skewed mixture are still that after steps of any size, whether it comes as function or object."""
+    """Test that draws of a skewed mixture are still that after steps of any size, be it a function or an object."""
     for size in (0.003, 0.05, 1.0):
-        for target in (SKEWED.log_prob, SKEWED):
+        for kind, target in (("function", SKEWED.log_prob), ("object", SKEWED)):
             walk = lambda rows, g, size=size, target=target: last(
                 langevin.mala(target, SKEWED.sample(rows, g), size, 10, g)
             )
-            deviates.uniform(f"Metropolis, step {size}", probability(in_blocks(walk, n // 20, generator)))
+            deviates.uniform(f"Metropolis, {kind}, step {size}", probability(in_blocks(walk, n // 20, generator)))
 
 
 def acceptance(deviates: Deviates, n: int, generator: Generator) -> None:
-    """N(0, 1) with h = 0.5 from x = 1: the share accepted is the integral of min(1, ratio), by quadrature."""
+    """Test N(0, 1) with h = 0.5 from x = 1: the share accepted is the integral of min(1, ratio), by quadrature."""
     h, rows = 0.5, n // 4
     x = torch.ones(rows, 1, dtype=F64)
     (end,) = langevin.mala(lambda x: -x.square().sum(1) / 2, x, h, 1, generator)

@@ -1,4 +1,4 @@
-"""R23: every sampler at the edges: one step and 999, no rows and one, one column and many, one pixel, every schedule."""
+"""R23: every sampler at the edges: one step and 999, no rows, one column and many, one pixel, every schedule."""
 
 import functools
 import itertools

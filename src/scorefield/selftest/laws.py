@@ -1,5 +1,6 @@
 """R09 to R11: what comes out of samplers and of Langevin dynamics has the law that theory gives it."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -16,11 +17,10 @@ from scorefield.densities import GaussianMixture
 from scorefield.grids import optimised
 from scorefield.model import Denoiser, ExactDenoiser
 from scorefield.process import PROCESSES, VE, VP, Process, SubVP
-from scorefield.samplers import SAMPLERS, draw_block
-from scorefield.selftest import chains
+from scorefield.samplers import SAMPLERS
+from scorefield.selftest import chains, second
 from scorefield.selftest.cases import DENSITIES, F64, z_limit
 from scorefield.selftest.nulls import Deviates
-from scorefield.selftest.recursions import kernel_of, recursions
 from scorefield.selftest.report import Check, Entry, Failures, Plan, Worst
 from scorefield.tensors import spawn
 from scorefield.times import grid
@@ -60,7 +60,7 @@ class Oracle(Denoiser):
         self.density, self.known = density, dict[float, tuple[Tensor, ...]]()
 
     def decompose(self, x: Samples, t: Tensor) -> tuple[Samples, Samples]:
-        a, s, quadratic, linear = self.at(t)
+        a, s, quadratic, linear = self.numbers(t)
         first, second = x.unbind(1)
         ones = torch.ones_like(first)
         features = torch.stack([ones, first, second, first * first, first * second, second * second], 1)
@@ -69,7 +69,7 @@ class Oracle(Denoiser):
         noise = s * (weights[..., None] * residuals).sum(1)
         return (x - s * noise) / a, noise
 
-    def at(self, t: Tensor) -> tuple[Tensor, ...]:
+    def numbers(self, t: Tensor) -> tuple[Tensor, ...]:
         """Return a, s, the coefficients of the log-densities (6, k) and those of S^-1 (x - a m), (3, 2k)."""
         if float(t) not in self.known:
             a, s = self.process.mean_coef(t), self.process.std(t)
@@ -125,20 +125,28 @@ def start_law(process: Process, t: Tensor) -> GaussianMixture:
     return GAUSSIAN.noised(float(process.mean_coef(t)), float(process.std(t)))
 
 
+class Gaussian(second.Mixture):
+    """One Gaussian, asked for many rows at once."""
+
+    def __call__(self, x: np.ndarray, a: float, s: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the clean part and the noise of rows."""
+        residual = (x - a * self.mean) @ np.linalg.inv(a**2 * self.covariance + s**2 * np.eye(2))
+        return self.mean + a * residual @ self.covariance, s * residual
+
+
 def by_recursion(name: str, process: Process, path: Grid) -> tuple[np.ndarray, ...]:
     """Return mean and covariance at the end by the sampler's recursion in NumPy."""
-    kernel, eye = kernel_of(process), np.eye(2)
-    centre, spread = GAUSSIAN.mean.numpy(), GAUSSIAN.covariance.numpy()
+    model = Gaussian(np.ones(1), GAUSSIAN.means.numpy(), GAUSSIAN.covariances.numpy())
+    kind = next(kind for kind, made in PROCESSES.items() if made is type(process))
+    settings = dataclasses.asdict(process)  # type: ignore[call-overload]
+    walk = second.Walk(model, kind, settings, path.tolist(), process.t_max)
+    (_, _, a, s), (_, _, b, r) = walk.levels[0], walk.levels[-1]
 
-    def parts(x: np.ndarray, t: float) -> tuple[np.ndarray, np.ndarray]:
-        k = kernel(t)
-        residual = (x - k.a * centre) @ np.linalg.inv(k.a**2 * spread + k.s**2 * eye)
-        return centre + k.a * residual @ spread, k.s * residual
+    def end(units: Units) -> np.ndarray:
+        walk.normals = (units() for _ in itertools.count())
+        return model(second.SAMPLERS[name](walk, units.rows), b, r)[0]
 
-    recursion = recursions(process, math.sqrt(np.trace(spread) / 2))[name]
-    times, first = path.tolist(), kernel(float(path[0]))
-    end = lambda units: parts(recursion(kernel, parts, units.rows, times, units), times[-1])[0]
-    return law_of(end, first.a * centre, first.a**2 * spread + first.s**2 * eye)
+    return law_of(end, a * model.mean, a**2 * model.covariance + s**2 * np.eye(2))
 
 
 def by_package(name: str, process: Process, path: Grid) -> tuple[np.ndarray, ...]:
@@ -148,7 +156,7 @@ def by_package(name: str, process: Process, path: Grid) -> tuple[np.ndarray, ...
     def end(units: Units) -> np.ndarray:
         draw = lambda x, generator=None: torch.from_numpy(units())
         with patch.object(samplers, "normal_like", draw), patch.object(exponential, "normal_like", draw):
-            return draw_block(model, torch.from_numpy(units.rows), SAMPLERS[name].make(None), path).numpy()
+            return samplers.draw_block(model, torch.from_numpy(units.rows), SAMPLERS[name].make(None), path).numpy()
 
     return law_of(end, start.mean.numpy(), start.covariance.numpy())
 
@@ -175,7 +183,7 @@ def sums_of(
     total = torch.zeros(5, dtype=F64)
     for rows in [min(BLOCK, n - k) for k in range(0, n, BLOCK)]:
         x = (model.prior() if start is None else exact).sample(rows, generator)
-        z = (draw_block(model, x, sampler, path) - mean) @ white
+        z = (samplers.draw_block(model, x, sampler, path) - mean) @ white
         u = z.sum(1) / math.sqrt(2)
         total += torch.cat([z.sum(0), z.square().sum(0), u.square().sum()[None]])
     return np.array([n, *total.tolist()])
@@ -184,14 +192,14 @@ def sums_of(
 def add_sums(deviates: Deviates, name: str, sums: np.ndarray, allowed: float = 0.0) -> None:
     """Add the tests of five sums, with a bias that mean and standard deviation may have."""
     n = sums[0]
-    for column, total in enumerate(sums[1:3]):
-        deviates.normal(f"mean {column + 1} of {name}", max(0.0, abs(total) - n * allowed) / math.sqrt(n))
+    for column, total in zip(("1", "2"), sums[1:3], strict=True):
+        deviates.normal(f"mean {column} of {name}", max(0.0, abs(total) - n * allowed) / math.sqrt(n))
     for column, total in zip(("1", "2", "1 + 2"), sums[3:], strict=True):
         nearest = min(max(n, total / (1 + allowed) ** 2), total / (1 - allowed) ** 2)
         deviates.chi_squared(f"variance {column} of {name}", nearest, int(n))
 
 
-def sees(n: float, tests: int) -> str:
+def sees(n: int | float, tests: int) -> str:
     """Say which error a mean and a variance are found with at 99.9 per cent."""
     shift = (z_limit(tests) + stats.norm.isf(1e-3)) / math.sqrt(n)
     return f"sees {shift:.2%} of a standard deviation in a mean, {math.sqrt(2) * shift:.2%} in a variance"
@@ -202,11 +210,11 @@ def case(name: str, process: Process, start: float | None, steps: int) -> str:
     return f"{name}, {type(process).__name__}, from {start or 'the end'}, {steps} steps"
 
 
-def gaussian_laws(plan: Plan) -> Iterator[Check]:
-    """Compare every sampler's law for Gaussian data with its exact recursion: by affine maps, then by draws."""
-    missing, known = Failures("every sampler has a recursion"), recursions(VP(), 1.0)
+def exact_laws(plan: Plan) -> Iterator[Check]:
+    """Compare the affine maps of start and normals that samplers are on Gaussian data with their recursions."""
+    missing = Failures("every sampler has a recursion")
     for name in FIXED:
-        missing.add(name, None if name in known else "no recursion in NumPy")
+        missing.add(name, None if name in second.SAMPLERS else "no recursion in NumPy")
     yield missing.check()
     exact = Worst("exact law against NumPy's recursion, in standard deviations", 1e-8)
     steps = [k for k in STEPS if k <= plan.of(5, 50, 50)]
@@ -215,10 +223,14 @@ def gaussian_laws(plan: Plan) -> Iterator[Check]:
         error = apart(by_package(name, kind(), path), by_recursion(name, kind(), path))
         exact.add(case(name, kind(), start, k), error)
     yield exact.check()
+
+
+def drawn_laws(plan: Plan) -> Iterator[Check]:
+    """Compare draws of the samplers that draw with their recursions, each case and all cases of a sampler together."""
     each, together, pooled = Deviates(), Deviates(), dict[str, np.ndarray]()
+    n, steps = plan.of(20_000, 60_000, 1_000_000), [k for k in STEPS if k <= plan.of(5, 50, 50)]
     for name, process, start, k in itertools.product(NOISY, (VP(), SubVP(), VE()), STARTS, steps):
         path = path_from(process, start, k)
-        n = plan.of(20_000, 60_000, 1_000_000)
         sums = sums_of(name, process, start, path, n, plan.seed, by_recursion(name, process, path))
         add_sums(each, case(name, process, start, k), sums)
         pooled[name] = pooled.get(name, 0) + sums
@@ -226,13 +238,22 @@ def gaussian_laws(plan: Plan) -> Iterator[Check]:
     for name, sums in pooled.items():
         add_sums(together, name, sums)
     yield together.check(f"draws of all cases, {sees(sums[0], len(together.found))}", int(sums[0]))
+
+
+def adaptive_laws(plan: Plan) -> Iterator[Check]:
+    """Compare draws of the samplers that choose their steps with the data, within their tolerance."""
     for name in ADAPTIVE:
-        adaptive, n = Deviates(), plan.of(500, 2_000, 50_000)
-        total = np.zeros(6)
+        deviates, n, total = Deviates(), plan.of(500, 2_000, 50_000), np.zeros(6)
         for process, start in itertools.product((VP(), SubVP(), VE()), STARTS):
             total += sums_of(name, process, start, path_from(process, start, 1), n, plan.seed, clean_law(process))
-        add_sums(adaptive, name, total, ALLOWED[name])
-        yield adaptive.check(f"{sees(total[0], 5)} beyond the tolerance, {ALLOWED[name]:g}", int(total[0]))
+        add_sums(deviates, name, total, ALLOWED[name])
+        yield deviates.check(f"{sees(total[0], 5)} beyond the tolerance, {ALLOWED[name]:g}", int(total[0]))
+
+
+def gaussian_laws(plan: Plan) -> Iterator[Check]:
+    """Compare every sampler's law for Gaussian data with what it must be."""
+    for part in (exact_laws, drawn_laws, adaptive_laws):
+        yield from part(plan)
 
 
 def clean_law(process: Process) -> tuple[np.ndarray, ...]:
@@ -278,12 +299,15 @@ def uniforms(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def add_mixture(deviates: Deviates, name: str, x: Tensor, bias: float = 0.0) -> None:
-    """Add the tests of samples: two distances, two energies, one of both columns together, two weights of modes."""
+    """Add the tests of samples: two distances, two energies, one of both columns together, two weights of modes.
+
+    On a line the energy distance is twice that of Cramer and von Mises (Szekely and Rizzo, 2013), whose law is known.
+    """
     *marginals, posterior = uniforms(x.numpy())
     for column, u in enumerate(marginals, 1):
         deviates.uniform(f"column {column} of {name}", u, bias)
         deviates.tail(f"energy {column} of {name}", float(stats.cramervonmises(u, "uniform").pvalue))
-    counts = np.histogram2d(*marginals, bins=8, range=[[0, 1], [0, 1]])[0].ravel()
+    counts = np.histogram2d(marginals[0], marginals[1], bins=8, range=[[0.0, 1.0], [0.0, 1.0]])[0].ravel()
     expected = len(x) / len(counts)
     total = float(((counts - expected) ** 2 / expected).sum())
     deviates.tail(f"columns together of {name}", float(stats.chi2(len(counts) - 1).sf(total)))
@@ -295,14 +319,14 @@ def add_mixture(deviates: Deviates, name: str, x: Tensor, bias: float = 0.0) -> 
 def draw_mixture(name: str, n: int, seed: int) -> Tensor:
     """Return n samples of a sampler by the exact model of the mixture, in enough steps for so many."""
     row, generator = SAMPLERS[name], spawn(seed, "mixture", name)
+    model: Denoiser = Oracle(SKEWED, VP())
     if row.weak_order is None:
         model, path = ExactDenoiser(SKEWED, VP()), grid(VP(), 1)
     else:
-        model = Oracle(SKEWED, VP())
         steps = math.ceil(ENOUGH[row.weak_order] * (n / 20_000) ** (0.5 / row.weak_order))
         path = optimised(model, steps)
     parts = [min(BLOCK, n - k) for k in range(0, n, BLOCK)]
-    draw = lambda rows: draw_block(model, model.prior().sample(rows, generator), row.make(generator), path)
+    draw = lambda rows: samplers.draw_block(model, model.prior().sample(rows, generator), row.make(generator), path)
     return torch.cat([draw(rows) for rows in parts])
 
 
@@ -328,7 +352,7 @@ def narrow_noise() -> AbstractContextManager:
 
 def langevin_laws(plan: Plan) -> Iterator[Check]:
     """Compare chains with their exact discrete laws, and Metropolis' with the density it must keep."""
-    n, deviates = plan.of(200_000, 1_000_000, 4_000_000), Deviates()
+    n, deviates = plan.of(600_000, 1_000_000, 4_000_000), Deviates()
     chains.add_laws(deviates, n, plan.seed)
     yield deviates.check(f"discrete laws, {sees(n, len(deviates.found))}", n)
     yield chains.corrector_order()

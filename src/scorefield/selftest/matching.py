@@ -118,10 +118,10 @@ def vincent(process: Process, predicts: str) -> float:
     density, t = DENSITIES["mixture-1d"], middle_time(process, 0.4)
     clean, noise, share = grid_of_pairs(density, 48)
     noised = density.noised(process.mean_coef(t), process.std(t))
-    x, cell = lattice(noised, fineness=12)
+    x, cell = lattice(noised, fineness=12.0)
     model = learned(process, predicts, 1, data_std=1.7)
     explicit_loss = (noised.log_prob(x).exp() * cell) @ half_distance(model, density, x, t)
-    rest, gradient, errors = constant(density, process, t, fineness=12), gradient_of(explicit_loss, model), []
+    rest, gradient, errors = constant(density, process, t, fineness=12.0), gradient_of(explicit_loss, model), []
     with given_noise(noise):
         for weight in (None, *WEIGHTS):
             loss = share @ denoising(model, clean, t, weight=weight) / noise_weight(model, t, weight)

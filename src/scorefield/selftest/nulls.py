@@ -18,7 +18,7 @@ class Deviates:
 
     def normal(self, name: str, deviate: float) -> None:
         """Add a statistic that is a standard normal."""
-        self.found[name] = abs(deviate)
+        self.found[name] = abs(float(deviate))
 
     def chi_squared(self, name: str, total: float, freedom: int) -> None:
         """Add a statistic with a chi-squared law, two-sided."""

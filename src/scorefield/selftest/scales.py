@@ -47,7 +47,7 @@ def table_of(x: np.ndarray) -> pd.DataFrame:
 def fitted(x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Train on rows; return the losses, samples, and log-densities of the rows."""
     estimator = ScoreDensity(max_iter=STEPS, random_state=seed).fit(table_of(x))
-    samples = estimator.sample(DRAWN, random_state=seed).to_numpy()
+    samples = np.asarray(estimator.sample(DRAWN, random_state=seed))
     return {"losses": np.array(estimator.losses_), "samples": samples, "logs": estimator.score_samples(table_of(x))}
 
 
