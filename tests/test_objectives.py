@@ -57,7 +57,7 @@ def test_no_model_beats_the_oracle(density, process, weight, monkeypatch):
     clean, noise, share = grid_of_pairs(density, 160)
     given_noise(monkeypatch, noise)
     model = ExactDenoiser(density, process)
-    w, rest = noise_weight(model, t, weight), constant(density, process, t, fineness=12)
+    w, rest = noise_weight(model, t, weight), constant(density, process, t, fineness=12.0)
     assert_close(share @ denoising(model, clean, t, weight=weight), w * rest, rtol=1e-8, atol=0)
 
 
@@ -69,7 +69,7 @@ def test_the_identity_holds_by_monte_carlo_in_two_dimensions(predicts):
     a, s = process.mean_coef(t), process.std(t)
     clean = density.sample(n, Generator().manual_seed(1))
     noise = normal_like(clean, Generator().manual_seed(2))
-    rest = constant(density, process, t, fineness=6)
+    rest = constant(density, process, t, fineness=6.0)
     model = learned(process, predicts, 2, seed=3)
     with torch.no_grad():
         distance = half_distance(model, density, a * clean + s * noise, t)
