@@ -22,10 +22,8 @@ from scorefield.samplers import SAMPLERS
 TINY = ("--steps", 30, "--quiet")
 
 
-def scorefield(*arguments, code: int = 0, flags: tuple = ()) -> subprocess.CompletedProcess:
-    done = subprocess.run(
-        [sys.executable, *flags, "-m", "scorefield", *map(str, arguments)], capture_output=True, text=True
-    )
+def scorefield(*arguments, code: int = 0) -> subprocess.CompletedProcess:
+    done = subprocess.run([sys.executable, "-m", "scorefield", *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == code, (done.args, done.stdout, done.stderr)
     return done
 
