@@ -21,6 +21,7 @@ import resource
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,18 +34,18 @@ from cosmic_ray.mutating import mutate_code
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 TESTS = {
-    "process": (["process"], ["reference", "samplers", "likelihood"]),
-    "prediction": (["prediction"], ["model", "reference", "samplers"]),
-    "divergence": (["divergence"], ["likelihood"]),
-    "objectives": (["objectives"], ["training"]),
-    "samplers": (["samplers"], ["reference", "sampler_law", "estimator"]),
-    "exponential": (["exponential"], ["samplers", "reference", "sampler_law"]),
-    "adaptive": (["adaptive"], ["samplers", "sampler_law"]),
-    "walks": (["samplers"], ["adaptive", "langevin", "reference"]),
+    "process": (["process"], ["numbers", "samplers", "likelihood"]),
+    "prediction": (["prediction"], ["model", "numbers", "samplers"]),
+    "divergence": (["divergence"], ["numbers", "likelihood"]),
+    "objectives": (["objectives"], ["numbers", "training"]),
+    "samplers": (["samplers"], ["numbers", "sampler_law", "estimator"]),
+    "exponential": (["exponential"], ["samplers", "numbers", "sampler_law"]),
+    "adaptive": (["adaptive"], ["numbers", "samplers", "sampler_law"]),
+    "walks": (["samplers"], ["adaptive", "langevin", "numbers"]),
     "grids": (["grids"], ["samplers", "frontier"]),
-    "flow": (["flow"], ["estimator"]),
-    "likelihood": (["likelihood"], ["reference", "estimator"]),
-    "variational": (["variational"], ["estimator"]),
+    "flow": (["flow"], ["numbers", "estimator"]),
+    "likelihood": (["likelihood"], ["numbers", "estimator"]),
+    "variational": (["variational"], ["numbers", "estimator"]),
     "transforms": (["transforms"], ["estimator"]),
     "columns": (["transforms"], ["estimator", "cli"]),
 }
@@ -56,13 +57,15 @@ PATIENCE = 240
 LIMIT = 1200
 """Seconds of processor time after which a mutant counts as found: it does not end."""
 
+BROKEN = 99
+"""The exit code of a process that did not come to an end of its tests."""
+
 LIBRARIES = [
     "torch",
     "scipy.stats",
     "sklearn.mixture",
     "pandas",
     "mpmath",
-    "hypothesis",
     "matplotlib.pyplot",
     "arviz_stats",
 ]
@@ -169,9 +172,11 @@ def forked(work: Callable[[], int], seconds: int) -> int:
     child = os.fork()
     if not child:
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        code = 1
+        code = BROKEN
         try:
             code = int(work())
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
@@ -231,14 +236,22 @@ def tests_for(mutant: dict, traced: dict[str, dict]) -> list[str]:
     return chosen
 
 
+def fails(work: Callable[[], int]) -> bool:
+    """Return whether tests fail or do not end in a process of its own. Raises RuntimeError where pytest itself does."""
+    code = forked(work, LIMIT)
+    if code in (BROKEN, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
+        raise RuntimeError(f"the tests could not be run: exit code {code}")
+    return code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
 def is_found(copy: Path, mutant: dict, traced: dict[str, dict]) -> str:
     """Return which tests fail or do not end in a copy with a mutant: "quick", "slow", or nothing."""
     names = tests_for(mutant, traced)
     files = sorted({name.split("::")[0] for name in names})
     own = [f"tests/test_{name}.py" for name in TESTS[mutant["module"]][0]]
-    if names and forked(lambda: run_tests(copy, files, "not slow", Chosen(names)), LIMIT) not in (0, 5):
+    if names and fails(lambda: run_tests(copy, files, "not slow", Chosen(names))):
         return "quick"
-    return "slow" if forked(lambda: run_tests(copy, own, "slow"), LIMIT) not in (0, 5) else ""  # 5: there are none
+    return "slow" if fails(lambda: run_tests(copy, own, "slow")) else ""
 
 
 def main() -> None:
@@ -264,6 +277,9 @@ def main() -> None:
         for library in LIBRARIES:
             __import__(library)  # once, before the processes that test are forked
         traced = json.loads(trace_file.read_text())
+        one = next(name for name, test in traced.items() if test.get("lines"))
+        if fails(lambda: run_tests(copy, [one.split("::")[0]], "not slow", Chosen([one]))):
+            raise RuntimeError(f"{one} fails without any mutant")
         for number, mutant in enumerate(mutants(options.count, options.seed)):
             key = "{module}:{line} {operator}: {is}".format(**mutant)
             if number % parts != part or key in results:

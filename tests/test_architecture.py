@@ -1,7 +1,6 @@
-"""The package's shape: imports go down, importing costs and changes nothing, no code that reads pickles."""
+"""The package's shape: imports go down, importing costs and changes nothing."""
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,17 +68,6 @@ def test_a_module_imports_from_lower_layers_only(path):
 
 def test_every_module_has_a_layer_and_every_layer_its_modules():
     assert {module_of(path) for path in files()} == set().union(*LAYERS)
-
-
-@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_nothing_reads_pickles_runs_strings_or_asserts(path):
-    tree = ast.parse(path.read_text())
-    assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), "asserts vanish under python -O"
-    text = path.read_text()
-    assert not re.search(
-        r"\bimport pickle|\bpickle\.|torch\.load\(|allow_pickle=True|(?<!\.)\beval\(|(?<!\.)\bexec\(|yaml", text
-    )
-    assert not re.search(r"torch\.manual_seed|np\.random\.(seed|rand|normal)", text), "global randomness"
 
 
 def run_python(code: str) -> str:

@@ -57,17 +57,13 @@ def test_increments_are_independent_of_each_other_rows_and_columns():
     assert (steps[:, :8].var(0) / expected - 1).abs().max() < z_limit(8) * math.sqrt(2 / N)
 
 
-def test_a_value_does_not_depend_on_what_was_asked_before_or_beside():
-    """500 queries again, in another order, in batches of one: the same bits; nothing is stored."""
+def test_seeds_are_unlike_and_columns_are_the_same_however_many():
+    """That a value does not depend on what was asked before or beside is R04's."""
     draw = np.random.default_rng(0)
     rows, places = torch.from_numpy(draw.integers(0, 50, 500)), torch.from_numpy(draw.integers(0, LAST + 1, 500))
-    path = straight(3, columns=3)
-    at_once, order = path(rows, places), torch.from_numpy(draw.permutation(500))
-    assert torch.equal(path(rows[order], places[order]), at_once[order])
-    for i in range(0, 500, 25):
-        assert torch.equal(path(rows[i : i + 1], places[i : i + 1])[0], at_once[i])
-    assert torch.equal(straight(3, columns=2)(rows, places), at_once[:, :2])
-    assert not torch.equal(straight(4, columns=3)(rows, places), at_once)
+    found = straight(3, columns=3)(rows, places)
+    assert torch.equal(straight(3, columns=2)(rows, places), found[:, :2])
+    assert not torch.equal(straight(4, columns=3)(rows, places), found)
 
 
 def test_neighbouring_seeds_share_no_row():
@@ -78,12 +74,10 @@ def test_neighbouring_seeds_share_no_row():
 
 
 def test_it_starts_at_zero_and_is_fine_everywhere():
-    """A million neighbouring increments sum to the whole, none of them is 0, and their variance is the clock's."""
+    """The variance of a million neighbouring increments is the clock's; R04 adds them up."""
     places = torch.arange(LAST - 1_000_000, LAST + 1)
     path = straight(5)
     w = torch.cat([path(torch.zeros_like(part), part) for part in places.split(200_000)])[:, 0]
     steps = w.diff()
     assert float(path(torch.tensor([7]), torch.tensor([0]))[0, 0]) == 0
-    assert abs(float(steps.sum() - (w[-1] - w[0]))) < 1e-12
-    assert bool((steps != 0).all())
     assert abs(float(steps.var()) / (3 / LAST) - 1) < z_limit() * math.sqrt(2 / 1e6)

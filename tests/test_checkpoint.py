@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from scorefield import checkpoint
@@ -95,40 +93,11 @@ def test_another_config_is_refused(run):
 
 
 def test_a_newer_format_asks_for_an_update(run, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT", 3)
     save(run, 40)
-    monkeypatch.setattr(checkpoint, "FORMAT", 1)
-    with pytest.raises(CheckpointError, match="format 2; this program reads format 1: update"):
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    with pytest.raises(CheckpointError, match="format 3; this program reads format 2: update"):
         checkpoint.read(run / "checkpoints" / "40", DIGEST)
-
-
-FILES = ["model.safetensors", "state.safetensors", "manifest.json"]
-
-
-@given(file=st.sampled_from(FILES), data=st.data())
-@settings(max_examples=400, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-def test_any_change_of_any_file_is_noticed(run, file, data):
-    """One flipped bit, a cut, a zeroed tail or extra bytes, anywhere: always CheckpointError, never other content."""
-    source = run / "checkpoints" / "20"
-    content = bytearray((source / file).read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1), label="place")
-    kind = data.draw(st.sampled_from(["flip", "cut", "zeros", "extra"]), label="kind")
-    if kind == "flip":
-        content[place] ^= 1 << data.draw(st.integers(0, 7), label="bit")
-    elif kind == "cut":
-        del content[place:]
-    elif kind == "zeros":
-        content[place:] = bytes(len(content) - place)
-    else:
-        content[place:place] = b"\x00x"
-    if bytes(content) == (source / file).read_bytes():
-        return
-    broken = run / "broken"
-    shutil.rmtree(broken, ignore_errors=True)
-    shutil.copytree(source, broken)
-    (broken / file).write_bytes(bytes(content))
-    with pytest.raises(CheckpointError):
-        checkpoint.read(broken, DIGEST)
 
 
 @pytest.mark.parametrize(
@@ -204,3 +173,25 @@ def test_the_manifest_holds_the_sums_of_its_siblings(run):
     for name, digest in manifest["files"].items():
         assert checkpoint.sha256((folder / name).read_bytes()) == digest
     assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json"}
+
+
+def test_a_sealed_file_is_read_only_as_it_was_written(tmp_path):
+    content = {"b": 0.1, "a": [1, None, "\u00e9"], "c": {"d": 1e300}}
+    path = tmp_path / "sealed.json"
+    path.write_bytes(checkpoint.seal(content))
+    assert checkpoint.unseal(path) == content
+    path.write_bytes(checkpoint.seal(content) + b"\n")
+    with pytest.raises(CheckpointError, match="its own SHA-256 does not match"):
+        checkpoint.unseal(path)
+
+
+def test_links_and_other_steps_are_refused(run):
+    place = run / "checkpoints"
+    (place / "20").rename(place / "30")
+    shutil.rmtree(place / "10")
+    with pytest.raises(CheckpointError, match="30 is damaged: it holds step 20"):
+        checkpoint.latest(run, DIGEST)
+    (place / "30").rename(run / "moved")
+    (place / "20").symlink_to(run / "moved")
+    with pytest.raises(CheckpointError, match="20 is a link"):
+        checkpoint.latest(run, DIGEST)

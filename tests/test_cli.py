@@ -321,103 +321,6 @@ def test_constant_columns_are_named_and_left_out_of_scores(tmp_path, run_main):
     assert list(pd.read_csv(tmp_path / "s.csv").columns) == ["score_a"]
 
 
-BAD_TABLES = {
-    "empty": (b"", ["empty"]),
-    "header only": (b"a,b\n", ["expected rows"]),
-    "one row": (b"a,b\n1,2\n", ["row"]),
-    "missing cell": (b"a,b\n1,2\n3,\n5,6\n", ["line 3", "'b'"]),
-    "nan": (b"a,b\n1,2\n3,nan\n", ["line 3", "'b'"]),
-    "infinite": (b"a,b\n1,inf\n3,4\n", ["line 2", "'b'"]),
-    "too large": (b"a,b\n1,1e400\n3,4\n", ["line 2", "'b'"]),
-    "text": (b"a,b\n1,2\n3,four\n", ["line 3", "'b'", "four"]),
-    "ragged": (b"a,b\n1,2\n3,4,5\n", ["line 3"]),
-    "equal rows": (b"a,b\n1,2\n1,2\n1,2\n", ["nothing to learn"]),
-    "duplicate names": (b"a,a\n1,2\n3,4\n", ["'a'"]),
-    "utf-16": ("a,b\n1,2\n".encode("utf-16"), ["UTF-16"]),
-    "nul": (b"a,b\n1,\x002\n", ["NUL"]),
-    "semicolons": (b"a;b\n1;2\n3;4\n", ["semicolon"]),
-}
-
-
-@pytest.mark.parametrize("name", BAD_TABLES)
-def test_bad_tables_are_refused_in_one_line_and_leave_nothing(name, tmp_path, run_main):
-    content, fragments = BAD_TABLES[name]
-    (tmp_path / "bad.csv").write_bytes(content)
-    refused(run_main("fit", tmp_path / "bad.csv", "--out", tmp_path / "run", *TINY), *fragments)
-    assert not list((tmp_path / "run").rglob("*.toml"))
-    assert not list((tmp_path / "run").rglob("*.safetensors"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "fragments"),
-    [
-        (["fit"], ["data"]),
-        (["fit", "moons"], ["--out"]),
-        (["fit", "moons", "--out", "OUT", "--bogus", "1"], ["--bogus"]),
-        (["fit", "moonz", "--out", "OUT"], ["moonz"]),
-        (["fit", "no/such/file.csv", "--out", "OUT"], ["no/such/file.csv"]),
-        (["fit", "moons", "--out", "OUT", "--steps", "0"], ["steps", "0"]),
-        (["fit", "moons", "--out", "OUT", "--steps", "x"], ["steps", "x"]),
-        (["fit", "moons", "--out", "OUT", "--budget", "soon"], ["--budget", "30s, 5m or 2h", "'soon'"]),
-        (["fit", "moons", "--out", "OUT", "--budget", "0s"], ["--budget", "'0s'"]),
-        (["fit", "moons", "--out", "OUT", "--budget", "5s", "--steps", "9"], ["both"]),
-        (["fit", "moons", "--out", "OUT", "--seed", "-1"], ["seed", "-1"]),
-        (["fit", "moons", "--out", "OUT", "--seed", "abc"], ["seed", "abc"]),
-        (["fit", "moons", "--out", "OUT", "--process", "vq"], ["process", "'vq'", "vp"]),
-        (["fit", "moons", "--out", "OUT", "--predicts", "eps"], ["predicts", "'eps'", "noise"]),
-        (["fit", "moons", "--out", "OUT", "--objective", "magic"], ["objective", "'magic'", "denoising"]),
-        (["fit", "moons", "--out", "OUT", "--objective", "energy-sliced"], ["energy-sliced", "--network energy"]),
-        (["fit", "checkerboard", "--out", "OUT", "--objective", "explicit"], ["explicit", "parzen"]),
-        (["fit", "moons", "--out", "OUT", "--network", "cnn"], ["network", "'cnn'", "energy"]),
-        (["fit", "moons", "--out", "OUT", "--level", "-0.1"], ["level", "positive", "-0.1"]),
-        (["fit", "moons", "--out", "OUT", "--level", "1e9"], ["level", "1e+09", "between"]),
-        (["fit", "moons", "--out", "OUT", "--level", "1e-200"], ["level", "1e-200", "between"]),
-        (["fit", "moons", "--out", "OUT", "--level", "0.1", "--objective", "likelihood"], ["likelihood", "--level"]),
-        (["compare-objectives", "moons", "--out", "OUT", "--rows", "0"], ["at least one row", "0"]),
-        (["fit", "moons", "--out", "OUT", "--rows", "0"], ["at least one row", "0"]),
-        (["fit", "moons", "--out", "OUT", "--columns", "x1"], ["--columns"]),
-        (["fit", "moons", "--out", "OUT", "--positive", "nope"], ["nope", "x1, x2"]),
-        (["fit", "moons", "--out", "OUT", "--bounds", "x1"], ["--bounds", "share=0:1", "'x1'"]),
-        (["fit", "moons", "--out", "OUT", "--bounds", "x1=a:b"], ["--bounds", "'x1=a:b'"]),
-        (["fit", "moons", "--out", "OUT", "--bounds", "x1=5:1"], ["x1", "got 5 and 1"]),
-        (["fit", "moons", "--out", "OUT", "--bounds", "x1=0:"], ["x1", "above 0", "outside"]),
-        (["fit", "moons", "--out", "OUT", "--positive", "x1", "--bounds", "x1=0:1"], ["x1", "several"]),
-        (["fit", "digits-table", "--out", "OUT", "--rows", "5000"], ["1,797", "5,000"]),
-        (["fit", "moons", "--out", "OUT", "--threads", "0"], ["--threads", "0"]),
-        (["fit", "moons", "--out", "OUT", "--device", "abacus"], ["--device", "abacus"]),
-        (["sample", "RUN", "-n", "0", "--out", "x.csv"], ["-n 0"]),
-        (["sample", "RUN", "-n", "-1", "--out", "x.csv"], ["-1"]),
-        (["sample", "RUN", "-n", "ten", "--out", "x.csv"], ["ten"]),
-        (["sample", "RUN", "--out", "x.xlsx"], [".xlsx", ".csv"]),
-        (["sample", "RUN", "--out", "no/such/folder/x.csv"], ["no/such/folder"]),
-        (["sample", "RUN", "--out", "x.csv", "--sampler", "magic"], ["sampler", "'magic'", "heun"]),
-        (["sample", "RUN", "--out", "x.csv", "--steps", "0"], ["at least one step", "0"]),
-        (["sample", "RUN", "--out", "x.csv", "--seed", "-3"], ["--seed", "-3"]),
-        (["sample", "NORUN", "--out", "x.csv"], ["not a run", "scorefield fit"]),
-        (["logprob", "RUN", "no/such.csv", "--out", "x.csv"], ["no/such.csv"]),
-        (["evaluate", "NORUN"], ["not a run"]),
-        (["plot", "NORUN"], ["not a run"]),
-        (["density", "NORUN", "--out", "x.csv"], ["not a run"]),
-        (["density", "RUN", "--out", "x.csv"], ["one or two columns", "got 3", "--columns height,age"]),
-        (["density", "ONE", "--out", "x.csv", "--method", "magic"], ["--method", "flow or path", "'magic'"]),
-        (["density", "ONE", "--out", "x.csv", "--points", "2"], ["--points", "from 3 to", "2"]),
-        (["data", "moonz", "--out", "x.csv"], ["moonz", "moons"]),
-        (["data", "moons"], ["--out"]),
-        (["data", "moons", "-n", "0", "--out", "x.csv"], ["0"]),
-        (["explode"], ["explode"]),
-    ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,
-)
-def test_bad_arguments_are_refused_in_one_line(
-    arguments, fragments, fitted, one_column, tmp_path, run_main, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    named = {"OUT": tmp_path / "out", "RUN": fitted, "ONE": one_column, "NORUN": tmp_path}
-    refused(run_main(*[named.get(a, a) for a in arguments]), *fragments)
-    assert not (tmp_path / "out" / "config.toml").exists()
-    assert not list(tmp_path.glob("x.*"))
-
-
 def test_an_existing_output_needs_force(fitted, tmp_path, run_main):
     path = tmp_path / "s.csv"
     path.write_text("precious")
@@ -431,13 +334,6 @@ def test_points_of_another_width_name_both(fitted, tmp_path, run_main):
     refused(run_main("score", fitted, tmp_path / "narrow.csv", "-o", tmp_path / "x.csv"), "smoker")
     np.save(tmp_path / "narrow.npy", np.zeros((2, 2)))
     refused(run_main("score", fitted, tmp_path / "narrow.npy", "-o", tmp_path / "x.csv"), "3", "2")
-
-
-def test_optimised_python_changes_nothing(tmp_path):
-    """python -O removes asserts: bad input must still be refused."""
-    (tmp_path / "bad.csv").write_text("a,b\n1,nan\n3,4\n")
-    done = scorefield("fit", tmp_path / "bad.csv", "--out", tmp_path / "run", code=2, flags=("-O",))
-    assert "line 2" in done.stderr
 
 
 def test_a_failed_run_exits_1(fitted, tmp_path, run_main, monkeypatch):

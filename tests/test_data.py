@@ -1,189 +1,19 @@
 """Tables: what is no table of finite numbers is refused in one line that says where; the rest is exact."""
 
-import io
 import itertools
 import os
 import resource
 import tracemalloc
-import zipfile
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from scorefield.data import check_output, digest, read_points, read_table, sources, split, write_blocks
+from scorefield.selftest.hostile import ONES, TABLES, lying, npy, npz, parquet
 
-ONES = np.ones((3, 2))
 FORMATS = [".csv", ".tsv", ".parquet", ".npy", ".npz"]
 
-
-def npy(array, **keywords):
-    file = io.BytesIO()
-    np.save(file, array, **keywords)
-    return file.getvalue()
-
-
-def npz(compressed=False, **arrays):
-    file = io.BytesIO()
-    (np.savez_compressed if compressed else np.savez)(file, **arrays)
-    return file.getvalue()
-
-
-def parquet(*columns, names=None):
-    file = pa.BufferOutputStream()
-    names = names or [f"c{i}" for i in range(len(columns))]
-    pq.write_table(pa.Table.from_arrays([pa.array(column) for column in columns], names=names), file)
-    return file.getvalue().to_pybytes()
-
-
-def lying(shape, version=1):
-    """An npy header that declares any shape, with 16 bytes behind it."""
-    file = io.BytesIO()
-    write = np.lib.format.write_array_header_1_0 if version == 1 else np.lib.format.write_array_header_2_0
-    write(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
-    return file.getvalue() + bytes(16)
-
-
-def zipped(content, compression=zipfile.ZIP_STORED):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as archive:
-        archive.writestr("X.npy", content)
-    return file.getvalue()
-
-
-def encrypted():
-    """A zip archive that says that its member is encrypted."""
-    content = bytearray(zipped(npy(ONES)))
-    content[content.index(b"PK\x01\x02") + 8] |= 1
-    return bytes(content)
-
-
-def twice():
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("X.npy", npy(np.ones((2, 2))))
-        with pytest.warns(UserWarning, match="Duplicate name"):
-            archive.writestr("X.npy", npy(np.zeros((2, 2))))
-    return file.getvalue()
-
-
-TALL = "x,y\n" + "1,2\n" * 5000  # more than one group of the size that the tests set
-
-# id: (file name, content, parts that the message must have)
-REFUSED = {
-    "empty file": ("a.csv", b"", ["a.csv", "empty"]),
-    "empty parquet": ("a.parquet", b"", ["a.parquet", "empty"]),
-    "blank lines only": ("a.csv", b"\n\n", ["a.csv", "blank lines only"]),
-    "header only": ("a.csv", b"x,y\n", ["a.csv", "rows", "none"]),
-    "unknown extension": ("a.xlsx", b"x,y\n1,2\n", ["a.xlsx", ".csv, .tsv, .parquet, .npy, .npz", "'.xlsx'"]),
-    "no extension": ("a", b"x,y\n1,2\n", ["''"]),
-    "ragged, short": ("a.csv", b"x,y\n1,2\n3\n", ["line 3", "2 cells", "got 1", "give every row"]),
-    "ragged, long": ("a.csv", b"x,y\n1,2\n3,4,5\n", ["line 3", "2 cells", "got 3", "give every row"]),
-    "ragged without header": ("a.csv", b"1,2\n3\n", ["line 2", "2 cells", "got 1"]),
-    "comma at the end of a row": ("a.csv", b"x,y\n1,2,\n", ["line 2", "got 3", "separator at its end"]),
-    "comma at the end of the header": ("a.csv", b"x,y,\n1,2,3\n", ["line 1", "column 3", "name"]),
-    "index without a name": ("a.csv", b",x\n0,1\n1,2\n", ["line 1", "column 1", "index"]),
-    "cell left empty": ("a.csv", b"x,y\n1,2\n3,\n", ["line 3", "'y'", "''", "missing", "or fill it"]),
-    "NaN cell": ("a.csv", b"x,y\n1,2\nNaN,4\n", ["line 3", "'x'", "'NaN'", "missing", "or fill it"]),
-    "NA cell": ("a.csv", b"x,y\n1,2\n3,NA\n", ["line 3", "'y'", "'NA'", "missing"]),
-    "only missing cells": ("a.csv", b"x,y\n1,\n3,\n", ["line 2", "'y'", "missing", "--drop y"]),
-    "Inf cell": ("a.csv", b"x,y\n1,2\n3,inf\n", ["line 3", "'y'", "finite", "'inf'"]),
-    "-Inf cell": ("a.csv", b"x,y\n1,2\n-Infinity,4\n", ["line 3", "'x'", "finite", "'-Infinity'"]),
-    "1e400": ("a.csv", b"x,y\n1,2\n3,1e400\n", ["line 3", "'y'", "finite", "'1e400'"]),
-    "too large": ("a.csv", b"x,y\n1,2\n3,-2e150\n", ["line 3", "'y'", "1e+150", "'-2e150'", "rescale"]),
-    "text cell": ("a.csv", b"x,y\n1,2\n3,four\n", ["line 3", "'y'", "text, 'four'", "remove the row"]),
-    "text in a late row": ("a.csv", (TALL + "1,z\n").encode(), ["line 5002", "'y'", "'z'", "remove the row"]),
-    "NaN in a late row": ("a.csv", (TALL + "nan,1\n").encode(), ["line 5002", "'x'", "missing"]),
-    "ragged in a late row": ("a.csv", (TALL + "1,2,3\n").encode(), ["line 5002", "2 cells", "got 3"]),
-    "text column": ("a.csv", b"x,my y\n1,two\n3,four\n", ["line 2", "'my y'", "'two'", "--drop 'my y'"]),
-    "date column": ("a.csv", b"x,day\n1,2024-01-31\n2,2024-02-01\n", ["'day'", "a date", "--drop day"]),
-    "date and time": ("a.csv", b"x,day\n1,2024-01-31 10:00:00\n", ["'day'", "a date", "--drop day"]),
-    "number among booleans": ("a.csv", b"x,b\n1,True\n2,0\n", ["line 3", "'b'", "True or False", "'0'"]),
-    "boolean among numbers": ("a.csv", b"x,b\n1,0\n2,True\n", ["line 3", "'b'", "'True'"]),
-    "Python's underscore": ("a.csv", b"x,y\n1,2\n3,1_000\n", ["line 3", "'y'", "'1_000'"]),
-    "foreign digits": ("a.csv", "x,y\n1,2\n3,\u0664\n".encode(), ["line 3", "'y'", "text"]),
-    "blank line in the middle": ("a.csv", b"x,y\n1,2\n\n3,4\n", ["line 3", "blank line"]),
-    "blank line first": ("a.csv", b"\nx,y\n1,2\n", ["line 1", "blank line"]),
-    "blank line in one column": ("a.csv", b"x\n1\n  \n3\n", ["line 3", "blank line"]),
-    "duplicate header": ("a.csv", b"x,y,x\n1,2,3\n", ["a.csv", "'x' more than once"]),
-    "UTF-16": ("a.csv", "x,y\n1,2\n".encode("utf-16"), ["UTF-8", "UTF-16"]),
-    "UTF-16 without a mark": ("a.csv", "x,y\n1,2\n".encode("utf-16-le"), ["line 1", "NUL byte", "UTF-16"]),
-    "Latin-1": ("a.csv", "x,y\n1,2\ngr\u00f6\u00dfe,2\n".encode("latin-1"), ["line 3", "UTF-8", "0xf6"]),
-    "Latin-1 in a late row": ("a.csv", (TALL + "\u00e9,2\n").encode("latin-1"), ["line 5002", "0xe9"]),
-    "NUL byte": ("a.csv", b"x,y\n1,2\n3,\x004\n", ["line 3", "NUL byte"]),
-    "NUL byte in a late row": ("a.csv", (TALL + "1,2\x00\n").encode(), ["line 5002", "'y'", "NUL byte"]),
-    "semicolons": ("a.csv", b"x;y\n1;2\n", ["semicolons", "save it with commas"]),
-    "tabs": ("a.csv", b"x\ty\n1\t2\n", ["tabs", "save it with commas"]),
-    "spaces": ("a.csv", b"x y\n1  2\n", ["spaces", "save it with commas"]),
-    "commas in a tsv": ("a.tsv", b"x,y\n1,2\n", ["commas", "save it with tabs"]),
-    "semicolons and decimal comma": ("a.csv", b"x;y\n1,5;2,5\n", ["line 2", "semicolons", "decimal points"]),
-    "the same without header": ("a.csv", b"1,5;2,5\n3,5;4,5\n", ["semicolons", "decimal points"]),
-    "decimal comma": ("a.csv", b'x,y\n"1,5","2,5"\n', ["line 2", "'1,5'", "decimal", "write 1.5"]),
-    "decimal comma in a tsv": ("a.tsv", b"x\ty\n1,5\t2,5\n", ["line 2", "'1,5'", "decimal", "write 1.5"]),
-    "quoted newline": ("a.csv", b'x,y\n1,2\n3,"4\n"\n5,6\n', ["line 3", "line break", "quotes"]),
-    "newline in a name": ("a.csv", b'x,"y\nz"\n1,2\n', ["line 1", "line break", "quotes"]),
-    "open quote": ("a.csv", b'x,y\n1,2\n3,"4\n5,6\n', ["line 3", "quotes"]),
-    "text behind a quote": ("a.csv", b'x,y\n1,2\n3,"4"5\n', ["line 3", "quotes"]),
-    "integer of 2^63": ("a.csv", b"x,y\n1,2\n3,9223372036854775808\n", ["line 3", "'y'", "2^63", "rescale"]),
-    "the same among floats": ("a.csv", b"x\n1.5\n9223372036854775808\n", ["line 3", "'x'", "2^63"]),
-    "complex cells": ("a.csv", b"x,z\n1,1+2j\n2,1j\n", ["'z'", "text", "'1+2j'"]),
-    "too many columns": ("a.csv", b",".join([b"1"] * 10_001), ["line 1", "10,000", "10,001", "transpose"]),
-    "gz renamed to csv": ("a.csv", b"\x1f\x8b\x08\x00rest", ["UTF-8", "gzip", "unpack"]),
-    "xlsx renamed to csv": ("a.csv", b"PK\x03\x04rest", ["UTF-8", "zip archive or a spreadsheet"]),
-    "parquet renamed to csv": ("a.csv", parquet([1, 2]), ["UTF-8", "Parquet"]),
-    "npy renamed to tsv": ("a.tsv", npy(ONES), ["UTF-8", "numpy"]),
-    "0-d": ("a.npy", npy(np.float64(1)), ["a.npy", "2-d", "()"]),
-    "3-d": ("a.npy", npy(np.ones((2, 3, 4))), ["2-d", "(2, 3, 4)", "reshape"]),
-    "(0, d)": ("a.npy", npy(np.ones((0, 2))), ["at least one row", "(0, 2)"]),
-    "(n, 0)": ("a.npy", npy(np.ones((2, 0))), ["one column", "(2, 0)"]),
-    "NaN in an array": ("a.npy", npy(np.array([[1, 2], [3, np.nan]])), ["row 2", "'x2'", "missing"]),
-    "Inf in float16": ("a.npy", npy(np.array([[1, 2], [-np.inf, 3]], "f2")), ["row 2", "'x1'", "-inf"]),
-    "too large in an array": ("a.npy", npy(np.array([[1.0], [1e300]])), ["row 2", "'x1'", "1e+300"]),
-    "complex array": ("a.npy", npy(np.ones((2, 2), complex)), ["complex128", "real and imaginary parts"]),
-    "object array": ("a.npy", npy(np.array([[1, "a"]], object), allow_pickle=True), ["object"]),
-    "string array": ("a.npy", npy(np.array([["1", "2"]])), ["'<U1'", "astype(float)"]),
-    "date array": ("a.npy", npy(np.zeros((2, 2), "M8[D]")), ["datetime64[D]"]),
-    "long doubles": ("a.npy", npy(np.ones((2, 2), np.longdouble)), ["64 bits", "astype(float)"]),
-    "structured array": ("a.npy", npy(np.zeros(2, [("a", float), ("b", int)])), ["fields as columns"]),
-    "uint64 of 2^63": ("a.npy", npy(np.array([[1], [2**63]], np.uint64)), ["row 2", "'x1'", "2^63"]),
-    "truncated npy": ("a.npy", npy(ONES)[:-8], ["48 bytes", "got 40", "cut short"]),
-    "npy cut in its header": ("a.npy", npy(ONES)[:40], ["header", "numpy.save"]),
-    "bytes behind an npy": ("a.npy", npy(ONES) + b"12345678", ["48 bytes", "got 56"]),
-    "header declares 4 TB": ("a.npy", lying((2**39, 1)), ["4,398,046,511,104 bytes", "got 16"]),
-    "header declares 2^80 rows": ("a.npy", lying((2**80, 1)), ["bytes", "got 16"]),
-    "header declares 10^8000 numbers": ("a.npy", lying((10**4000, 10**4000)), ["over 2^63 bytes", "got 16"]),
-    "header in version 2 lies": ("a.npy", lying((10**6, 2), version=2), ["16,000,000 bytes", "got 16"]),
-    "header declares fewer": ("a.npy", lying((1, 1)), ["8 bytes", "got 16"]),
-    "header declares -1 rows": ("a.npy", lying((-1, 2)), ["at least one row", "(-1, 2)"]),
-    "text renamed to npy": ("a.npy", b"x,y\n1,2\n", ["header", "numpy.save"]),
-    "npz with other keys": ("a.npz", npz(train=ONES, test=ONES), ["train, test", "X, x or data"]),
-    "npz with X and data": ("a.npz", npz(X=ONES, data=ONES), ["X, data"]),
-    "npz of two sizes": ("a.npz", npz(a=ONES, b=np.ones((4, 2))), ["a, b"]),
-    "npz without arrays": ("a.npz", npz(), ["none"]),
-    "npz with an array twice": ("a.npz", twice(), ["'X' more than once"]),
-    "npz with objects": ("a.npz", npz(X=np.array([[1, "a"]], object)), ["object"]),
-    "npz with a lying member": ("a.npz", zipped(lying((9, 2))), ["144 bytes", "got 16"]),
-    "npz bomb": ("a.npz", npz(True, X=np.zeros((10**5, 2))), ["100 times", "1,600,128", "numpy.savez"]),
-    "npz, encrypted": ("a.npz", encrypted(), ["as numpy writes it", "encrypted"]),
-    "npz compressed otherwise": ("a.npz", zipped(npy(ONES), zipfile.ZIP_BZIP2), ["as numpy writes it"]),
-    "damaged npz": ("a.npz", npz(X=ONES).replace(ONES.tobytes(), bytes(48)), ["CRC", "damaged"]),
-    "truncated npz": ("a.npz", npz(X=ONES)[:-30], ["zip", "damaged"]),
-    "null in parquet": ("a.parquet", parquet([1, 2], [1, None]), ["row 2", "'c1'", "null", "missing"]),
-    "NaN in parquet": ("a.parquet", parquet([1.0, float("nan")]), ["row 2", "'c0'", "missing"]),
-    "text in parquet": ("a.parquet", parquet([1], ["a"], names=["x", "s t"]), ["string", "--drop 's t'"]),
-    "dates in parquet": ("a.parquet", parquet([1], [pd.Timestamp("2024-01-31")]), ["timestamp", "--drop c1"]),
-    "lists in parquet": ("a.parquet", parquet([1], [[1, 2]]), ["'c1'", "list", "--drop c1"]),
-    "structs in parquet": ("a.parquet", parquet([1], [{"a": 1}]), ["'c1'", "struct", "--drop c1"]),
-    "only nulls in parquet": ("a.parquet", parquet([1], [None]), ["'c1'", "null", "--drop c1"]),
-    "parquet without rows": ("a.parquet", parquet(pa.array([], pa.int64())), ["rows", "none"]),
-    "parquet without columns": ("a.parquet", parquet(), ["columns", "none"]),
-    "parquet with a name twice": ("a.parquet", parquet([1], [2], names=["x", "x"]), ["'x' more than once"]),
-    "uint64 in parquet": ("a.parquet", parquet(pa.array([2**63], pa.uint64())), ["row 1", "'c0'", "2^63"]),
-    "truncated parquet": ("a.parquet", parquet([1, 2])[:-10], ["a.parquet", "damaged"]),
-    "text renamed to parquet": ("a.parquet", b"x,y\n1,2\n", ["a.parquet", "damaged"]),
-}
 
 X = [[1.0, 2.0], [3.0, 4.5]]
 BIG = np.random.default_rng(0).normal(size=(4000, 3))
@@ -282,9 +112,9 @@ def message(error):
     return text
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", TABLES)
 def test_bad_input_is_refused_in_one_line(case, tmp_path):
-    name, content, fragments = REFUSED[case]
+    name, content, fragments = TABLES[case]
     path = write(tmp_path, name, content)
     with pytest.raises(ValueError, match=r"expected .*got ") as error:
         read_table(path)

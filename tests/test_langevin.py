@@ -20,26 +20,6 @@ def last(path):
     return list(path)[-1]
 
 
-@pytest.mark.parametrize(
-    ("size", "temperature", "steps"), [(0.3, 1.0, 1), (0.3, 1.0, 4), (0.3, 0.5, 40), (0.1, 0.0, 7)]
-)
-def test_for_gaussian_data_every_step_has_its_exact_law(size, temperature, steps, generator):
-    """x <- (1 - h / c^2) (x - m) + m + sqrt(2 h T) z: mean and variance of 400,000 chains, false alarm 1e-6.
-
-    After many steps the variance is T c^2 / (1 - h / 2c^2).
-    """
-    centre, c2 = 1.5, 0.4
-    start = f64([2.5]).expand(N, 1)
-    x = last(langevin.unadjusted(lambda x: -(x - centre) / c2, start, size, steps, generator, temperature))
-    factor = 1 - size / c2
-    mean = centre + factor**steps
-    variance = 2 * size * temperature * sum(factor ** (2 * k) for k in range(steps))
-    if steps == 40:
-        assert variance == pytest.approx(temperature * c2 / (1 - size / (2 * c2)), rel=1e-6)
-    assert abs(float(x.mean()) - mean) <= z_limit(8) * (variance / N) ** 0.5 + 1e-12
-    assert abs(float(x.var()) - variance) <= z_limit(8) * variance * (2 / N) ** 0.5 + 1e-12
-
-
 def test_levels_follow_one_another_with_their_own_scores_and_sizes():
     """Without noise to speak of: two steps of size 0.5 towards 1, then two of 0.25 towards -1; states by hand."""
     scores = [lambda x: 1 - x, lambda x: -1 - x]
@@ -51,24 +31,6 @@ def test_levels_follow_one_another_with_their_own_scores_and_sizes():
         x = x + size * (target - x) + (2 * size) ** 0.5 * draw
         expected.append(x)
     assert plain == pytest.approx(expected, abs=1e-12)
-
-
-def test_annealed_chains_have_their_exact_law(generator):
-    """R11: 1.5 + 0.63 z at three levels, 5 steps each, mean and variance of 400,000 chains by the affine recursion; 1e-6.
-
-    It sees 1.1 per cent of the variance; the chains have three times that of the last level, which 5 steps do not reach.
-    """
-    centre, c2, levels = 1.5, 0.4, (2.0, 0.8, 0.3)
-    variances, sizes = [c2 + s**2 for s in levels], [0.2 * s**2 for s in levels]
-    scores = [lambda x, v=v: -(x - centre) / v for v in variances]
-    start = 4.0 + torch.randn(N, 1, dtype=F64, generator=generator)
-    x = last(langevin.annealed(scores, start, sizes, 5, generator))
-    mean, variance = 4.0 - centre, 1.0
-    for v, size in zip(variances, sizes, strict=True):
-        for _ in range(5):
-            mean, variance = (1 - size / v) * mean, (1 - size / v) ** 2 * variance + 2 * size
-    assert abs(float(x.mean()) - centre - mean) < z_limit(2) * (variance / N) ** 0.5
-    assert abs(float(x.var()) / variance - 1) < z_limit(2) * (2 / N) ** 0.5
 
 
 def model_at(density: GaussianMixture, base: GaussianMixture | None):
@@ -108,55 +70,6 @@ def test_a_short_sample_is_the_start_of_a_long_one(monkeypatch):
 
 
 SKEWED = DENSITIES["mixture-1d"]
-
-
-def probability(density: GaussianMixture, x: torch.Tensor) -> torch.Tensor:
-    """The distribution function of a mixture on a line: uniform for draws from it."""
-    z = (x - density.means[:, 0]) / density.covariances[:, 0, 0].sqrt()
-    return (torch.special.ndtr(z) * density.weights / density.weights.sum()).sum(1)
-
-
-@pytest.mark.parametrize("size", [0.003, 0.05, 1.0])
-@pytest.mark.parametrize("target", ["function", "object"])
-def test_mala_leaves_any_density_exactly_as_it_is(size, target, generator):
-    """Draws of a skewed mixture are still that after 20 steps of any size: Kolmogorov's test, 50,000 chains, 1e-6."""
-    x = SKEWED.sample(50_000, generator)
-    density = SKEWED.log_prob if target == "function" else SKEWED
-    end = last(langevin.mala(density, x, size, 20, generator))
-    assert stats.kstest(probability(SKEWED, end)[:, None].numpy().ravel(), "uniform").pvalue > 1e-6
-    moved = float((end != x).double().mean())
-    assert moved > (0.9 if size < 0.5 else 0.2)
-
-
-def test_mala_accepts_as_its_rule_says(generator):
-    """N(0, 1) with h = 0.5 from x = 1: the share accepted is the integral of min(1, ratio), by quadrature; 1e-6."""
-    h, x = 0.5, torch.ones(N, 1, dtype=F64)
-    log_p = lambda x: -x.square().sum(1) / 2
-    (end,) = langevin.mala(log_p, x, h, 1, generator)
-    z = torch.linspace(-9, 9, 20_001, dtype=F64)
-    y = 1 - h + (2 * h) ** 0.5 * z
-    log_ratio = (1 - y**2) / 2 + z**2 / 2 - (1 - y + h * y) ** 2 / (4 * h)
-    share = float(torch.trapezoid(log_ratio.clamp(max=0).exp() * (-(z**2) / 2).exp(), z)) / (2 * torch.pi) ** 0.5
-    assert abs(float((end != 1).double().mean()) - share) < z_limit() * (share * (1 - share) / N) ** 0.5
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.3])
-@pytest.mark.parametrize("size", [0.05, 0.6, 1.1])
-def test_underdamped_positions_of_a_gaussian_have_its_exact_variance(size, temperature, generator):
-    """BAOAB from T c^2, the law it keeps, at any stable step: no bias, unlike the overdamped step; 1e-6."""
-    centre, c2 = -0.7, 0.4
-    start = centre + (temperature * c2) ** 0.5 * torch.randn(N, 1, dtype=F64, generator=generator)
-    x = last(langevin.underdamped(lambda x: -(x - centre) / c2, start, size, 30, generator, temperature, friction=2.0))
-    assert abs(float(x.mean()) - centre) < z_limit(12) * (temperature * c2 / N) ** 0.5
-    assert abs(float(x.var()) / (temperature * c2) - 1) < z_limit(12) * (2 / N) ** 0.5
-
-
-def test_underdamped_forgets_its_start(generator):
-    """From a point far away the exact law is reached, so the momentum is driven; 1e-6."""
-    start = torch.full((N, 1), 5.0, dtype=F64)
-    x = last(langevin.underdamped(lambda x: -x / 0.4, start, 0.3, 120, generator, friction=1.5))
-    assert abs(float(x.mean())) < z_limit(2) * (0.4 / N) ** 0.5 + 1e-6
-    assert abs(float(x.var()) / 0.4 - 1) < z_limit(2) * (2 / N) ** 0.5
 
 
 def test_a_score_is_the_gradient_of_a_function_or_of_a_distribution():

@@ -1,74 +1,21 @@
 """The laws of score matching on a plain field: Hyvarinen's identity, exact minimisers, orders of differences, energies."""
 
-import itertools
-
 import pytest
 import torch
-from cases import DENSITIES, F64, Wavy, densities, f64, lattice, z_limit
-from torch import Generator, nn
+from cases import DENSITIES, F64, f64, z_limit
+from torch import Generator
 from torch.testing import assert_close
 
 from scorefield import objectives
 from scorefield.densities import GaussianMixture
 from scorefield.divergence import along, derivatives
 from scorefield.objectives import denoising_energy, explicit, implicit, sliced, sliced_energy
-
-EXACT = {
-    "implicit": lambda field, x: implicit(field, x),
-    "hutchinson": lambda field, x: implicit(field, x, probes=1),
-    "sliced": lambda field, x: sliced(field, x),
-}
-"""The forms whose mean over the random signs is exact."""
+from scorefield.selftest.matching import EXACT, as_field, field_of, grid_of_pairs, over_signs
 
 each_exact = pytest.mark.parametrize("form", list(EXACT))
 
 
-def field_of(dim: int, seed: int = 0) -> Wavy:
-    """A smooth random field, in any dimension; it ignores the noise level."""
-    net = Wavy(dim, seed)
-    net.level.data.zero_()
-    net.outer.data.mul_(2.0)
-    return net
-
-
-def as_field(net: nn.Module):
-    """The network as a function of x alone."""
-    return lambda x: net(x, torch.zeros(len(x), dtype=x.dtype))
-
-
-def over_signs(monkeypatch, dim: int, loss) -> torch.Tensor:
-    """The mean of loss() over all vectors of signs, each of which is given to every row."""
-    losses = []
-    for signs in itertools.product((-1.0, 1.0), repeat=dim):
-        v = f64(*signs)
-        monkeypatch.setattr(objectives, "signs_like", lambda x, generator=None, v=v: v.to(x).expand(x.shape))
-        losses.append(loss())
-    return torch.stack(losses).mean(0)
-
-
-def gradient_of(loss: torch.Tensor, net: nn.Module) -> torch.Tensor:
-    found = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
-    return torch.cat([g.flatten() for g in found if g is not None])
-
-
 # ------------------------------------------------------------------------------------------ Hyvarinen's identity
-
-
-@densities(1, 2)
-@each_exact
-def test_the_implicit_forms_are_the_explicit_one_up_to_the_true_constant(density, form, monkeypatch):
-    """Hyvarinen, 2005: E implicit = E explicit - E|true score|^2 / 2, and the gradients are equal; quadrature, 1e-8."""
-    x, cell = lattice(density, fineness=4.0 if density.dim == 1 else 2.0)
-    share = density.log_prob(x).exp() * cell
-    inside = share > 1e-14 * share.max()
-    x, share = x[inside], share[inside]
-    net = field_of(density.dim)
-    field = as_field(net)
-    rest = share @ density.score(x).square().sum(1) / 2
-    truth = share @ explicit(field, x, density.score) - rest
-    loss = over_signs(monkeypatch, density.dim, lambda: share @ EXACT[form](field, x))
-    assert_close(loss.detach(), truth.detach(), rtol=1e-8, atol=1e-8)
-    assert_close(gradient_of(loss, net), gradient_of(truth, net), rtol=1e-8, atol=1e-8)
 
 
 @each_exact
@@ -125,14 +72,14 @@ def gaussian_quadrature(density: GaussianMixture) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("form", [*EXACT, "finite-difference", "fd-sliced"])
-def test_the_minimiser_for_gaussian_data_is_its_score(form, monkeypatch):
+def test_the_minimiser_for_gaussian_data_is_its_score(form):
     density = DENSITIES["gauss-2d"]
     x = gaussian_quadrature(density)
     forms = EXACT | {
         "finite-difference": lambda field, x: implicit(field, x, step=0.1),
         "fd-sliced": lambda field, x: sliced(field, x, step=0.1),
     }
-    loss = lambda field: over_signs(monkeypatch, 2, lambda: forms[form](field, x).mean())
+    loss = lambda field: over_signs(2, lambda: forms[form](field, x).mean())
     matrix, shift = affine_minimiser(loss, 2)
     assert_close(matrix, -density.covariance.inverse(), rtol=1e-8, atol=1e-8)
     assert_close(shift, density.covariance.inverse() @ density.mean, rtol=1e-8, atol=1e-8)
@@ -216,14 +163,12 @@ def test_for_a_relu_network_only_kinks_within_the_step_count():
 
 def test_the_second_order_loss_is_smallest_at_the_exact_divergence(monkeypatch):
     """Lu et al., 2022: with the exact noise, another divergence D + e h costs e^2 E h^2 / 2d more, to 1e-9."""
-    from test_objectives import given_noise, grid_of_pairs
-
     from scorefield.model import ExactDenoiser
     from scorefield.process import VP
 
     density, t = DENSITIES["mixture-1d"], f64(0.3)[0]
     clean, noise, share = grid_of_pairs(density, 120)
-    given_noise(monkeypatch, noise)
+    monkeypatch.setattr(objectives, "normal_like", lambda x, generator=None: noise)
     model = ExactDenoiser(density, VP())
     losses = []
     for size in (0.0, 0.5, -0.5):

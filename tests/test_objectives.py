@@ -1,21 +1,18 @@
-"""The laws of objectives: Vincent's identity, weights in terms of the score, exact minimisers, gradients."""
+"""The laws of objectives beside R07: weights in terms of the score, references, gradients, the table, energies."""
 
 import copy
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 from cases import (
     DENSITIES,
     F64,
-    Wavy,
     densities,
     each_prediction,
     each_process,
     f64,
-    lattice,
     learned,
     middle_time,
     z_limit,
@@ -26,20 +23,15 @@ from torch.testing import assert_close
 
 from scorefield import objectives, times
 from scorefield.densities import GaussianMixture, posterior_of_rows
-from scorefield.model import Denoiser, ExactDenoiser, ScoreModel
+from scorefield.model import ExactDenoiser, ScoreModel
 from scorefield.nets import Energy, Ensemble
 from scorefield.objectives import OBJECTIVES, WEIGHTS, denoising, second_order
-from scorefield.prediction import PREDICTIONS, noise_gain
+from scorefield.prediction import PREDICTIONS
 from scorefield.process import VP
+from scorefield.selftest.matching import WavyEnergy, constant, grid_of_pairs, half_distance, hermite, noise_weight
 from scorefield.tensors import match, normal_like
 
 each_weight = pytest.mark.parametrize("weight", [None, *WEIGHTS])
-
-
-def hermite(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gauss-Hermite nodes and weights: exact normal means of polynomials up to degree 2 n - 1."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(n)
-    return torch.from_numpy(nodes), torch.from_numpy(weights / math.sqrt(2 * math.pi))
 
 
 def equal_steps() -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,78 +40,12 @@ def equal_steps() -> tuple[torch.Tensor, torch.Tensor]:
     return nodes, torch.distributions.Normal(0, 1).log_prob(nodes).exp() * 0.05
 
 
-def grid_of_pairs(density, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Clean samples of a mixture in one dimension, noises and weights: quadrature for smooth models."""
-    nodes, weights = hermite(n)
-    stds = density.covariances.expand(len(density.means), 1, 1)[:, 0].sqrt()
-    clean = (density.means + stds * nodes).reshape(-1, 1)
-    share = (density.weights[:, None] * weights).reshape(-1)
-    rows, columns = torch.cartesian_prod(torch.arange(len(clean)), torch.arange(n)).unbind(1)
-    return clean[rows], nodes[columns, None], share[rows] * weights[columns]
-
-
 def given_noise(monkeypatch, noise: torch.Tensor) -> None:
     """Let the objectives draw this noise."""
     monkeypatch.setattr(objectives, "normal_like", lambda x, generator=None: noise)
 
 
-def noise_weight(model: Denoiser, t: torch.Tensor, weight: str | None) -> torch.Tensor:
-    """The weight on the squared error of the noise, again; None: what the prediction itself implies."""
-    process = model.process
-    a, s = process.mean_coef(t), process.std(t)
-    if weight is None:
-        return noise_gain(a, s, *model.coefficients(t)) ** -2
-    return {
-        "noise": torch.ones_like(t),
-        "score": 1 / s**2,
-        "clean": s**2 / a**2,
-        "likelihood": process.diffusion(t) ** 2 / s**2,
-        "min-snr": torch.minimum(torch.ones_like(t), 5 * s**2 / a**2),
-        "edm": (a**2 + s**2) / a**2,
-    }[weight]
-
-
-def half_distance(model: Denoiser, density, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """1/2 |noise of the model - true noise|^2 at each x, the true one from the noised density's score."""
-    a, s = model.process.mean_coef(t), model.process.std(t)
-    true = -s * density.noised(a, s).score(x)
-    return (model.decompose(x, t)[1] - true).square().sum(1) / 2
-
-
-def constant(density, process, t: torch.Tensor, fineness: float) -> torch.Tensor:
-    """1/2 E|z - E[z | x]|^2 = (d - E|true noise|^2) / 2: what no model can reduce."""
-    a, s = process.mean_coef(t), process.std(t)
-    x, cell = lattice(density.noised(a, s), fineness)
-    noised = density.noised(a, s)
-    return (density.dim - (noised.log_prob(x).exp() * (s * noised.score(x)).square().sum(1)).sum() * cell) / 2
-
-
 # ----------------------------------------------------------------------------------------- Vincent's identity
-
-
-@densities(1)
-@each_process
-@each_prediction
-def test_denoising_is_the_distance_to_the_true_score_up_to_a_constant(density, process, predicts, monkeypatch):
-    """Vincent, 2011: for any model and weight, and its gradient too; both sides by exact quadrature, to 1e-8.
-
-    The constant is known, w (1 - E|true noise|^2) / 2, so this is an equation and not only a difference.
-    """
-    t = middle_time(process, 0.4)
-    clean, noise, share = grid_of_pairs(density, 48)
-    given_noise(monkeypatch, noise)
-    noised = density.noised(process.mean_coef(t), process.std(t))
-    x, cell = lattice(noised, fineness=12)
-    model = learned(process, predicts, 1, data_std=1.7)
-    distance = (noised.log_prob(x).exp() * cell) @ half_distance(model, density, x, t)
-    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(distance, list(model.parameters()))])
-    truth = distance.detach() + constant(density, process, t, fineness=12)
-    for weight in (None, *WEIGHTS):
-        w = noise_weight(model, t, weight)
-        loss = share @ denoising(model, clean, t, weight=weight)
-        assert_close(loss.detach() / w, truth, rtol=1e-8, atol=0)
-        loss_gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
-        assert_close(loss_gradient / w, gradient, rtol=1e-8, atol=1e-8)
 
 
 @densities(1)
@@ -131,7 +57,7 @@ def test_no_model_beats_the_oracle(density, process, weight, monkeypatch):
     clean, noise, share = grid_of_pairs(density, 160)
     given_noise(monkeypatch, noise)
     model = ExactDenoiser(density, process)
-    w, rest = noise_weight(model, t, weight), constant(density, process, t, fineness=12)
+    w, rest = noise_weight(model, t, weight), constant(density, process, t, fineness=12.0)
     assert_close(share @ denoising(model, clean, t, weight=weight), w * rest, rtol=1e-8, atol=0)
 
 
@@ -143,7 +69,7 @@ def test_the_identity_holds_by_monte_carlo_in_two_dimensions(predicts):
     a, s = process.mean_coef(t), process.std(t)
     clean = density.sample(n, Generator().manual_seed(1))
     noise = normal_like(clean, Generator().manual_seed(2))
-    rest = constant(density, process, t, fineness=6)
+    rest = constant(density, process, t, fineness=6.0)
     model = learned(process, predicts, 2, seed=3)
     with torch.no_grad():
         distance = half_distance(model, density, a * clean + s * noise, t)
@@ -251,48 +177,6 @@ def test_an_unknown_weight_is_named():
     model = learned(VP(), "v", 2)
     with pytest.raises(ValueError, match=r"weight must be one of \['noise', 'score', .*\]; got 'flat'"):
         denoising(model, torch.ones(3, 2, dtype=F64), f64(0.5)[0], weight="flat", generator=Generator())
-
-
-# ------------------------------------------------------------------------------------------------- minimisers
-
-
-class Affine(nn.Module):
-    """The network W z + c: all that Gaussian data need at one time."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.matrix = nn.Parameter(0.3 * torch.ones(dim, dim, dtype=F64))
-        self.shift = nn.Parameter(torch.full((dim,), 0.2, dtype=F64))
-
-    def forward(self, z, log_ratio):
-        return z @ self.matrix.mT + self.shift
-
-
-@each_process
-@each_prediction
-def test_the_minimiser_is_the_true_score(process, predicts, monkeypatch):
-    """Gaussian data, an affine network: the loss is quadratic, one Newton step on exact means ends it."""
-    density = DENSITIES["gauss-2d"]
-    t = middle_time(process, 0.7)
-    nodes, weights = hermite(3)
-    pairs = torch.tensor(list(itertools.product(nodes.tolist(), repeat=4)), dtype=F64)
-    share = torch.tensor([math.prod(row) for row in itertools.product(weights.tolist(), repeat=4)], dtype=F64)
-    clean = density.mean + pairs[:, :2] @ torch.linalg.cholesky(density.covariance).mT
-    given_noise(monkeypatch, pairs[:, 2:])
-    for weight in (None, "likelihood"):
-        model = learned(process, predicts, 2, net=Affine(2))
-        parameters = list(model.parameters())
-        derivative = lambda part, **options: torch.cat(
-            [g.flatten() for g in torch.autograd.grad(part, parameters, retain_graph=True, **options)]  # noqa: B023
-        )
-        gradient = derivative(share @ denoising(model, clean, t, weight=weight), create_graph=True)
-        hessian = torch.stack([derivative(part) for part in gradient])
-        assert float(torch.linalg.eigvalsh(hessian).min()) > 0
-        step = torch.linalg.solve(hessian, gradient.detach())
-        torch.nn.utils.vector_to_parameters(torch.nn.utils.parameters_to_vector(parameters).detach() - step, parameters)
-        x = 2 * clean[::7] + 0.3
-        truth = density.noised(process.mean_coef(t), process.std(t)).score(x)
-        assert_close(model.score(x, t).detach(), truth, rtol=1e-8, atol=1e-8)
 
 
 # --------------------------------------------------------------------------------------- shapes and gradients
@@ -425,20 +309,6 @@ def test_the_table_is_complete():
     }
 
 
-class WavyEnergy(nn.Module):
-    """The gradient of a smooth random number, as `nets.Energy` makes it."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self.net = Wavy(1, seed)
-
-    def potential(self, z, log_ratio):
-        return self.net(z, log_ratio)[:, 0]
-
-    def forward(self, z, log_ratio):
-        return torch.func.grad(lambda z: self.potential(z, log_ratio).sum())(z)
-
-
 @each_process
 @pytest.mark.parametrize("predicts", ["v", "noise"])
 @pytest.mark.parametrize("objective", UNBIASED[1:])
@@ -452,7 +322,7 @@ def test_every_objective_at_any_level_is_denoising_up_to_a_constant(process, pre
     task = objectives.Task(None, density)
 
     def change(name: str) -> torch.Tensor:
-        models = [learned(process, predicts, 1, data_std=1.7, net=WavyEnergy(seed)) for seed in (0, 1)]
+        models = [learned(process, predicts, 1, data_std=1.7, net=WavyEnergy(1, seed)) for seed in (0, 1)]
         draw = lambda: Generator().manual_seed(0)
         losses = [share @ OBJECTIVES[name].loss(model, clean, t, task, draw()) for model in models]
         return (losses[1] - losses[0]).detach()

@@ -1,39 +1,23 @@
-"""The laws of the noising processes: exact coefficients, the two equations that tie them, the scale s/a."""
+"""The laws of the noising processes beside R01 and R02: ends, inverses, events, the user's own, simulation."""
 
 import numpy as np
 import pytest
 import torch
 from cases import F64, PROCESS_CASES, each_process, each_process_case, f64, z_limit
 from mpmath import mp, mpf
-from scipy.integrate import solve_ivp
 from torch import Generator
 from torch.testing import assert_close
 
 from scorefield.process import EDM, PROCESSES, RATIO_MAX, VE, VP, Cosine, SubVP, make, named, span_for
 from scorefield.sde import LinearSDE, simulate
+from scorefield.selftest.coefficients import exact, relative_error
 from scorefield.tensors import match
-
-EXACT = 300  # times compared with 50 digits
-DENSE = 10_000  # times at which order and sign are checked
 
 
 @pytest.fixture(autouse=True)
 def fifty_digits():
     with mp.workdps(50):
         yield
-
-
-def relative_error(values, exact) -> float:
-    """The largest |value - exact| / |exact|, a float64 tensor against mpmath; a zero must be met exactly."""
-    errors = []
-    for value, truth in zip(values.tolist(), exact, strict=True):
-        difference = abs(mpf(value) - truth)
-        errors.append(difference / abs(truth) if truth else difference * mp.inf if difference else mpf(0))
-    return float(max(errors))
-
-
-def test_every_registered_process_has_a_row():
-    assert {type(case.process) for case in PROCESS_CASES} == {*PROCESSES.values(), LinearSDE}
 
 
 @each_process_case
@@ -47,64 +31,13 @@ def test_the_reference_obeys_the_equations(case):
         assert abs(case.var(t) / noise - 1) < mpf(10) ** -30
 
 
-@each_process_case
-def test_coefficients_are_exact(case):
-    """f, g^2, a, s, s^2, s/a, a', s' from t = 1e-7 to t_max: relative error 1e-13 against 50 digits."""
-    process, times = case.process, case.times(EXACT)
-    exact = [mpf(t) for t in times.tolist()]
-    std = [mp.sqrt(case.var(t)) for t in exact]
-    rows = {
-        "drift": (process.drift(times), [case.f(t) for t in exact]),
-        "diffusion^2": (process.diffusion(times) ** 2, [case.g2(t) for t in exact]),
-        "mean_coef": (process.mean_coef(times), [case.a(t) for t in exact]),
-        "std": (process.std(times), std),
-        "variance": (process.std(times) ** 2, [case.var(t) for t in exact]),
-        "ratio": (process.ratio(times), [s / case.a(t) for t, s in zip(exact, std, strict=True)]),
-        "mean_rate": (process.mean_rate(times), [case.f(t) * case.a(t) for t in exact]),
-        "std_rate": (
-            process.std_rate(times),
-            [case.f(t) * s + case.g2(t) / (2 * s) for t, s in zip(exact, std, strict=True)],
-        ),
-    }
-    errors = {name: relative_error(values, truth) for name, (values, truth) in rows.items()}
-    if isinstance(process, LinearSDE):  # where f or s' crosses zero an error is a share of the terms that cancel
-        term = [abs(case.f(t)) + case.g2(t) / (2 * s**2) for t, s in zip(exact, std, strict=True)]
-        sizes = {"drift": term, "mean_rate": [case.a(t) * r for t, r in zip(exact, term, strict=True)]}
-        sizes["std_rate"] = [s * r for s, r in zip(std, term, strict=True)]
-        for name, size in sizes.items():
-            differences = [mpf(v) - e for v, e in zip(rows[name][0].tolist(), rows[name][1], strict=True)]
-            errors[name] = float(max(abs(d) / s for d, s in zip(differences, size, strict=True)))
-    assert max(errors.values()) <= case.accuracy, errors
-
-
 @pytest.mark.parametrize("case", [c for c in PROCESS_CASES if isinstance(c.process, LinearSDE)], ids=lambda c: c.name)
 def test_a_table_is_as_good_as_a_formula(case):
     """a and s of LinearSDE against 50 digits from t = 1e-13 to t_max: 1e-12, where the promise is 1e-8 from 1e-6."""
     times = case.times(100, start=1e-13)
-    exact = [mpf(t) for t in times.tolist()]
-    assert relative_error(case.process.mean_coef(times), [case.a(t) for t in exact]) < 1e-12
-    assert relative_error(case.process.std(times), [mp.sqrt(case.var(t)) for t in exact]) < 1e-12
-
-
-@each_process_case
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"),
-    [(F64, 1e-13), (torch.float32, 5e-7), (torch.bfloat16, 2**-8)],
-    ids=["f64", "f32", "bf16"],
-)
-def test_kernel_is_exact_in_the_type_of_x(case, dtype, tolerance):
-    """Computed in float64 and rounded once. Times given in float32 count as the numbers that they are."""
-    times = case.times(EXACT)
-    if dtype != F64:
-        times = times.float().clamp(max=case.process.t_max)
-    x = torch.zeros(EXACT, 2, dtype=dtype)
-    a, s = case.process.kernel(times, x)
-    assert a.shape == s.shape == (EXACT, 1)
-    assert a.dtype == s.dtype == dtype
-    exact = [mpf(t) for t in times.tolist()]
-    tolerance = max(tolerance, case.accuracy)
-    assert relative_error(a[:, 0], [case.a(t) for t in exact]) <= tolerance
-    assert relative_error(s[:, 0], [mp.sqrt(case.var(t)) for t in exact]) <= tolerance
+    truth, _ = exact(case, times)
+    assert relative_error(case.process.mean_coef(times), truth["mean_coef"]) < 1e-12
+    assert relative_error(case.process.std(times), truth["std"]) < 1e-12
 
 
 @each_process
@@ -124,25 +57,6 @@ def test_a_wrong_number_of_times_is_refused_with_both_shapes():
         match(torch.ones(3), torch.ones(5, 2))
     with pytest.raises(ValueError, match=r"got \(5, 1\) for samples of shape \(5, 2\)"):
         match(torch.ones(5, 1), torch.ones(5, 2))
-
-
-@each_process_case
-def test_coefficients_are_positive_and_the_ratio_grows(case):
-    """No zero, no NaN, strictly monotone log-SNR at 10,000 times from 1e-7 to t_max."""
-    process, times = case.process, case.times(DENSE)
-    for values in (
-        process.mean_coef(times),
-        process.std(times),
-        process.diffusion(times),
-        process.std_rate(times),
-    ):
-        assert bool((values.isfinite() & (values > 0)).all())
-    assert bool(process.drift(times).isfinite().all())
-    log_snr = -2 * process.ratio(times).log()
-    assert bool((log_snr.diff() < 0).all())
-    if bool((process.drift(times) <= 0).all()):  # all but linear-wave, whose f turns positive
-        assert bool((process.std(times).diff() > 0).all())
-        assert bool((process.mean_coef(times).diff() <= 0).all())
 
 
 @each_process_case
@@ -188,31 +102,6 @@ def test_std_rate_is_the_derivative_of_std(case):
     scale = shrink.abs() + grow
     assert float(((process.std_rate(t) - rate) / scale).abs().max()) <= 1e-13
     assert float(((process.std_rate(t) - (shrink + grow)) / scale).abs().max()) <= 1e-13
-
-
-@each_process_case
-def test_integrating_drift_and_diffusion_gives_mean_and_variance(case):
-    """dm/dt = f m, dV/dt = 2 f V + g^2 by SciPy, to 1e-9 at 100 times: sees 1 % of beta, another schedule."""
-    process, times = case.process, case.times(100, start=1e-5).numpy()
-
-    def rates(t, state):
-        f, g = (float(part) for part in (process.drift(torch.tensor(t)), process.diffusion(torch.tensor(t))))
-        return [f * state[0], 2 * f * state[1] + g**2]
-
-    solution = solve_ivp(
-        rates,
-        (0, process.t_max),
-        [1, 0],
-        method="DOP853",
-        t_eval=times,
-        rtol=3e-14,
-        atol=1e-20,
-        first_step=1e-9,
-    )
-    assert solution.success
-    t = torch.from_numpy(times)
-    np.testing.assert_allclose(solution.y[0], process.mean_coef(t), rtol=1e-9, atol=0)
-    np.testing.assert_allclose(solution.y[1], process.std(t) ** 2, rtol=1e-9, atol=0)
 
 
 @each_process

@@ -6,98 +6,20 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import DENSITIES, F64, each_process, f64, z_limit
+from cases import DENSITIES, F64, each_process, f64
 from torch import Generator, Tensor
 
-from scorefield import exponential, samplers, times
+from scorefield import samplers, times
 from scorefield.densities import GaussianMixture
 from scorefield.model import Denoiser, ExactDenoiser
-from scorefield.process import EDM, VE, VP, Cosine, Process, Straight, SubVP
+from scorefield.process import VE, VP
 from scorefield.samplers import SAMPLERS, ddim, euler_maruyama, heun
-from scorefield.walks import Sampler, pairs, walk
-
-MEAN, STD = 0.7, 0.6
-"""The asymmetric Gaussian of the order tests: its score is linear, so a step is affine in the state and the noise."""
+from scorefield.selftest.affine import MEAN, USUAL, Affine, exact_flow, gaussian_model
+from scorefield.walks import pairs, walk
 
 each_sampler = pytest.mark.parametrize("name", list(SAMPLERS))
 each_fixed = pytest.mark.parametrize("name", [name for name, row in SAMPLERS.items() if not row.adapts])
-USUAL = [VP(), SubVP(), VE(), EDM(), Cosine(), Straight()]
-each_usual = pytest.mark.parametrize("process", USUAL, ids=lambda p: type(p).__name__)
-
-
-def gaussian_model(process: Process) -> ExactDenoiser:
-    return ExactDenoiser(GaussianMixture.gaussian(f64(MEAN), f64([STD**2])), process)
-
-
-def marginal(process: Process, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the noised Gaussian at t."""
-    a, s = process.mean_coef(t), process.std(t)
-    return a * MEAN, torch.hypot(a * STD, s)
-
-
-class Affine:
-    """A sampler's chain on the Gaussian as exact numbers: the end is slope x + gains . z + shift, z the normals drawn.
-
-    Read off rows that start at 0, at 1, and at 0 with a unit in place of one draw, whatever the sampler remembers.
-    """
-
-    def __init__(self, sampler: Sampler, monkeypatch: pytest.MonkeyPatch, model: Denoiser) -> None:
-        self.sampler, self.model, self.drawn = sampler, model, 0
-        for module in (samplers, exponential):
-            monkeypatch.setattr(module, "normal_like", self.draw)
-
-    def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        z = torch.zeros_like(x)
-        if self.drawn < len(x) - 2:
-            z[2 + self.drawn] = 1
-        self.drawn += 1
-        return z
-
-    def __call__(self, grid: Tensor) -> tuple[float, Tensor, float]:
-        """Slope, gains (draws,) and shift of the walk along a grid."""
-        self.drawn = 0
-        list(self.sampler(self.model, torch.zeros(1, 1, dtype=F64), grid[:2]))  # every step draws as often as the first
-        draws, self.drawn = self.drawn * (len(grid) - 1), 0
-        x = torch.zeros(2 + draws, 1, dtype=F64)
-        x[1] = 1
-        *_, state = self.sampler(self.model, x, grid)
-        assert self.drawn <= draws
-        shift = state[0, 0]
-        return float(state[1, 0] - shift), state[2:, 0] - shift, float(shift)
-
-    def moments(self, grid: Tensor) -> tuple[float, float]:
-        """Mean and variance after walking a grid from the exact law at its start."""
-        mean, std = map(float, marginal(self.model.process, grid[0]))
-        slope, gains, shift = self(grid)
-        return slope * mean + shift, slope**2 * std**2 + float(gains.square().sum())
-
-
-def chain_of(name: str, monkeypatch: pytest.MonkeyPatch, model: Denoiser) -> Affine:
-    return Affine(SAMPLERS[name].make(None), monkeypatch, model)
-
-
-def smooth_grid(process: Process, steps: int, start: float = 3.0, stop: float = 0.3) -> Tensor:
-    """Times with equal steps in the ratio: a smooth family of grids on which orders show early."""
-    return process.time(torch.linspace(start, stop, steps + 1, dtype=F64))
-
-
-@each_fixed
-@each_usual
-def test_global_order_is_the_declared_one(name, process, monkeypatch):
-    """Errors of mean and variance against the exact law fall as N^-order, to within 0.1 at the last refinement."""
-    chain = chain_of(name, monkeypatch, gaussian_model(process))
-    order, errors = SAMPLERS[name].weak_order, []
-    for steps in {1: (512, 1024, 2048), 2: (64, 128, 256), 3: (128, 256, 512)}[order]:
-        grid = smooth_grid(process, steps)
-        mean, std = map(float, marginal(process, grid[-1]))
-        found = chain.moments(grid)
-        errors.append((abs(found[0] - mean), abs(found[1] - std**2)))
-    for coarse, fine, finest in zip(*errors, strict=True):
-        assert finest < 0.02
-        if finest < 1e-12:  # a process may make a scheme exact for this moment: nothing is left to fall
-            continue
-        orders = math.log2(coarse / fine), math.log2(fine / finest)
-        assert orders == pytest.approx([order] * 2, abs=0.1), errors
+each_usual = pytest.mark.parametrize("process", USUAL.values(), ids=USUAL)
 
 
 @pytest.mark.parametrize("name", [n for n, row in SAMPLERS.items() if not row.stochastic and not row.adapts])
@@ -109,10 +31,9 @@ def test_order_on_ragged_steps_is_the_same(name, process):
     for rounds in (12, 24, 48) if order > 1 else (100, 200, 400):
         ratios = 3.0 - 2.7 * torch.cat([f64(0.0), (pattern / pattern.sum() / rounds).repeat(rounds)]).cumsum(0)
         grid = process.time(ratios)
-        (m, d), (n, e) = marginal(process, grid[0]), marginal(process, grid[-1])
         x = f64([-2.0], [0.0], [3.0])
         *_, end = SAMPLERS[name].make(None)(model, x, grid)
-        errors.append(float((end - (n + e * (x - m) / d)).abs().max()))
+        errors.append(float((end - exact_flow(process, x, grid)).abs().max()))
     orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert orders == pytest.approx([order] * 2, abs=0.15), errors
 
@@ -126,47 +47,19 @@ def test_local_order_on_single_steps_is_one_more(name, process):
         errors = []
         for h in (0.02, 0.01, 0.005):
             grid = process.time(f64(ratio, ratio * (1 - h)))
-            (m, d), (n, e) = marginal(process, grid[0]), marginal(process, grid[1])
             (end,) = SAMPLERS[name].make(None)(model, x, grid)
-            errors.append(float((end - (n + e * (x - m) / d)).abs().max()))
+            errors.append(float((end - exact_flow(process, x, grid)).abs().max()))
         orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
         assert orders == pytest.approx([SAMPLERS[name].strong_order + 1] * 2, abs=0.12), (ratio, errors)
 
 
-@pytest.mark.parametrize("name", [name for name, row in SAMPLERS.items() if row.stochastic and row.strong_order])
-@each_usual
-def test_strong_order_is_the_declared_one(name, process, monkeypatch):
-    """On one Brownian path the error falls as N^-order: computed as a sum over the path's independent increments.
-
-    Each step's normal is spread over the fine increments in the proportion of the exact response of the step, so that
-    only what the step gets wrong is left.
-    """
-    fine = 2048
-    chain = chain_of(name, monkeypatch, gaussian_model(process))
-    points = smooth_grid(process, fine, 3.0, 0.15)
-    clock = process.ratio(points) ** -2 if name == "exponential_heun" else -points
-    widths = clock.diff()
-
-    def responses(steps: int) -> Tensor:
-        """How the end state answers to a unit of each fine increment of the path, by the noise's own clock."""
-        per = fine // steps
-        _, gains, _ = chain(points[::per])
-        coarse = clock[::per].diff()
-        return (gains / coarse.sqrt()).repeat_interleave(per)
-
-    truth = responses(fine)
-    errors = [float(((responses(n) - truth).square() * widths).sum().sqrt()) for n in (32, 64, 128)]
-    orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
-    assert orders == pytest.approx([SAMPLERS[name].strong_order] * 2, abs=0.15), errors
-
-
 @each_usual
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
-def test_ddim_with_exact_clean_part_has_the_exact_joint_law(process, eta, monkeypatch):
+def test_ddim_with_exact_clean_part_has_the_exact_joint_law(process, eta):
     """For point-mass data the law of x_u is right for every eta, and for eta 1 so is its joint law with x_t."""
     point = GaussianMixture.gaussian(f64(MEAN), f64([0.0]))
     model = ExactDenoiser(point, process)
-    chain = Affine(walk(ddim(eta)), monkeypatch, model)
+    chain = Affine(walk(ddim(eta)), model)
     for high, low in ((2.0, 1.5), (0.5, 0.05), (30.0, 0.2)):
         t, u = process.time(f64(high, low))
         (a, s), (b, r) = ((float(process.mean_coef(w)), float(process.std(w))) for w in (t, u))
@@ -179,47 +72,13 @@ def test_ddim_with_exact_clean_part_has_the_exact_joint_law(process, eta, monkey
 
 
 @each_usual
-def test_euler_maruyama_noise_has_the_variance_of_the_sde(process, monkeypatch):
+def test_euler_maruyama_noise_has_the_variance_of_the_sde(process):
     """The gain squared is g^2 h, and eta scales it: a wrong factor would still converge to a wrong law slowly."""
     model = gaussian_model(process)
     t, u = process.time(f64(1.0, 0.95))
     for eta in (0.3, 1.0):
-        _, gains, _ = Affine(walk(euler_maruyama(eta)), monkeypatch, model)(torch.stack([t, u]))
+        _, gains, _ = Affine(walk(euler_maruyama(eta)), model)(torch.stack([t, u]))
         assert float(gains) ** 2 == pytest.approx(float(eta**2 * process.diffusion(t) ** 2 * (t - u)), rel=1e-12)
-
-
-def test_heun_on_a_mixture_has_order_two():
-    """Against its own fine limit on a skewed mixture; 0.25 allows for the mixture's higher derivatives."""
-    model = ExactDenoiser(DENSITIES["mixture-2d"], VP())
-    x = model.prior().sample(200, Generator().manual_seed(1))
-
-    def end(steps: int) -> Tensor:
-        *_, last = walk(heun)(model, x, times.grid(model.process, steps, power=7.0, ratio_min=0.05))
-        return last
-
-    truth = end(512)
-    errors = [float((end(n) - truth).square().mean().sqrt()) for n in (32, 64, 128)]
-    orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
-    assert orders == pytest.approx([2, 2], abs=0.25), errors
-
-
-@each_sampler
-@each_usual
-def test_samples_have_the_moments_of_the_target(name, process):
-    """Mean and covariance on a skewed 2-D mixture, 4,096 samples. False-alarm rate 1e-6 in all, plus a bias of 0.06.
-
-    The bias allowance covers 200 steps of first-order schemes; orders are tested exactly above.
-    """
-    target = DENSITIES["gauss-2d"]
-    model, n = ExactDenoiser(target, process), 4096
-    path = times.grid(process, 1) if SAMPLERS[name].adapts else times.grid(process, 200)
-    x = samplers.sample(model, n, sampler=name, times=path, generator=Generator().manual_seed(5))
-    sd = target.covariance.diagonal().sqrt()
-    z = (x - target.mean) / sd
-    limit = z_limit(5 * len(SAMPLERS) * len(USUAL))
-    assert z.mean(0).abs().max() < limit / math.sqrt(n) + 0.06
-    correlation = target.covariance / torch.outer(sd, sd)
-    assert (z.mT @ z / n - correlation).abs().max() < limit * math.sqrt(2 / n) + 0.06
 
 
 @each_sampler
@@ -297,8 +156,14 @@ def test_times_that_do_not_decrease_are_refused(grid):
 
 @pytest.mark.parametrize("grid", [[1.2, 0.5], [0.9, -0.1]])
 def test_times_outside_of_the_process_are_refused(grid):
-    with pytest.raises(ValueError, match=r"sampling times between 0 and 1, the range of VP\(.*\); got \d"):
+    with pytest.raises(ValueError, match=r"sampling times from 0 up to 1, the range of VP\(.*\); got \d"):
         list(walk(heun)(gaussian_model(VP()), torch.zeros(1, 1, dtype=F64), torch.tensor(grid, dtype=F64)))
+
+
+@pytest.mark.parametrize("name", ["adams", "deis", "dpmpp_2m", "dpmpp_2m_sde", "adaptive_flow", "adaptive_sde"])
+def test_samplers_in_log_s_over_a_do_not_go_to_time_0(name):
+    with pytest.raises(ValueError, match=r"sampling times above 0 up to 1, the range of VP\(.*\); got 0.9 to 0"):
+        list(SAMPLERS[name].make(None)(gaussian_model(VP()), torch.zeros(1, 1, dtype=F64), f64(0.9, 0.0)))
 
 
 def test_a_state_that_is_not_finite_names_step_time_and_sample():

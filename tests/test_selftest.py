@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 
 from scorefield import selftest
-from scorefield.selftest.report import Check, Entry, Failures, Plan, outcome
+from scorefield.selftest.report import Check, Entry, Failures, Plan, Worst, outcome
 
 NAMES = list(selftest.table())
 
@@ -61,7 +61,16 @@ def test_failures_are_counted_and_the_first_is_named():
     cases.add("one", None)
     assert cases.check().passed
     cases.add("two", "came back empty")
-    assert cases.check() == Check("cases; two: came back empty", 1, 0, 2)
+    assert cases.check() == Check("cases; two: came back empty", 1.0, 0.0, 2)
+
+
+def test_the_worst_case_is_named_and_what_is_not_a_number_is_worst():
+    worst = Worst("cases", 1.0)
+    assert not worst.check().passed
+    for case, error in (("small", 0.5), ("none", math.nan), ("large", 1e9)):
+        worst.add(case, error, 2)
+        assert worst.check().passed == (case == "small")
+    assert worst.check() == Check("cases: none", math.inf, 1.0, 6)
 
 
 def test_a_number_that_no_test_has_is_named():

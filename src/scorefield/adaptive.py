@@ -58,10 +58,11 @@ def _integrate(model: Denoiser, y: Samples, start: float, stop: float, tol: floa
     """Return y = x/a at log s/a = stop, from y at start."""
     n, d, event = len(y), model.spread, [1] * (y.ndim - 1)
     log_ratio = lambda place: start + (stop - start) * (place.double() / LAST)
-    brownian = BrownianPath(seed, y[0].numel(), lambda place: (-2 * log_ratio(place)).exp())
+    columns = math.prod(y.shape[1:])
+    brownian = BrownianPath(seed, columns, lambda place: (-2 * log_ratio(place)).exp())
     longest = max(1, min(LAST, int(LAST * LONGEST / (start - stop))))
     y, place, width = y.clone(), torch.zeros(n, dtype=torch.long), torch.full((n,), longest)
-    value = torch.zeros(n, y[0].numel(), dtype=torch.float64)  # of the path at place
+    value = torch.zeros(n, columns, dtype=torch.float64)  # of the path at place
     rows = torch.arange(n)
 
     def clean(y: Samples, place: Tensor) -> Samples:

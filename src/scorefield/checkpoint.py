@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,11 @@ from torch import Tensor
 
 from scorefield.data.atomic import remove_left, replacing_folder
 
-FORMAT = 1
-"""The version of the folder's layout; a reader refuses a newer one."""
+FORMAT = 2
+"""The version of the folder's layout; a reader refuses another one."""
+
+MODEL, STATE = "model.safetensors", "state.safetensors"
+"""The files of a checkpoint beside its manifest."""
 
 KEEP = 2
 """How many checkpoints are kept."""
@@ -41,15 +45,14 @@ def save(run: Path, step: int, model: dict[str, Tensor], state: dict[str, Tensor
     """
     parent = run / "checkpoints"
     parent.mkdir(exist_ok=True)
-    files = {"model.safetensors": safetensors.save(model), "state.safetensors": safetensors.save(state)}
+    files = {MODEL: safetensors.save(model), STATE: safetensors.save(state)}
     manifest = {
         "format": FORMAT,
         "step": step,
         "config": config_digest,
         "files": {name: sha256(content) for name, content in files.items()},
     }
-    manifest["digest"] = _manifest_digest(manifest)
-    files["manifest.json"] = json.dumps(manifest, indent=1).encode()
+    files["manifest.json"] = seal(manifest)
     final = parent / str(step)
     with replacing_folder(final) as folder:
         for name, content in files.items():
@@ -77,6 +80,8 @@ def latest(run: Path, config_digest: str) -> Checkpoint | None:
     for folder in folders:
         try:
             found = read(folder, config_digest)
+            if found.step != int(folder.name):
+                raise CheckpointError(f"{folder} is damaged: it holds step {found.step}; give it its name back")
         except CheckpointError as error:
             notes.append(str(error))
             continue
@@ -88,22 +93,57 @@ def latest(run: Path, config_digest: str) -> Checkpoint | None:
 
 def read(folder: Path, config_digest: str) -> Checkpoint:
     """Return the checkpoint of a folder, verified bit by bit. Raises CheckpointError for anything unexpected."""
+    if folder.is_symlink():
+        raise CheckpointError(f"{folder} is a link: put the folder itself there")
     manifest = _manifest(folder)
     if manifest["config"] != config_digest:
         raise CheckpointError(f"{folder} belongs to another config.toml than the one beside it: restore that file")
     tensors = {}
-    for name, expected in manifest["files"].items():
-        content = _content(folder / name)
-        if sha256(content) != expected:
-            raise CheckpointError(f"{folder / name} is damaged: its SHA-256 is not the one in manifest.json")
+    for name in (MODEL, STATE):
+        path = folder / name
+        content = content_of(path)
+        if sha256(content) != manifest["files"][name]:
+            raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in manifest.json")
         try:
             tensors[name] = safetensors.load(content)
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{folder / name} is not a safetensors file: {error}") from error
+        except (SafetensorError, KeyError, ValueError, TypeError, OverflowError) as error:
+            raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
         for tensor, value in tensors[name].items():
             if not bool(value.isfinite().all()):
-                raise CheckpointError(f"{folder / name} holds numbers that are not finite, in {tensor}")
-    return Checkpoint(manifest["step"], tensors["model.safetensors"], tensors["state.safetensors"], [])
+                raise CheckpointError(f"{path} holds numbers that are not finite, in {tensor}")
+    return Checkpoint(manifest["step"], tensors[MODEL], tensors[STATE], [])
+
+
+def seal(content: dict) -> bytes:
+    """Return plain values as JSON that holds the SHA-256 sum of itself; see `unseal`."""
+    digest = sha256(json.dumps(content, sort_keys=True).encode())
+    return (json.dumps(content | {"digest": digest}, indent=1) + "\n").encode()
+
+
+def unseal(path: Path) -> dict:
+    """Return what `seal` wrote into a file. Raises CheckpointError if a single byte of it was changed."""
+    written = content_of(path)
+    try:
+        content = json.loads(written)
+        del content["digest"]
+        sound = seal(content) == written
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    if not sound:
+        raise CheckpointError(f"{path} is damaged: its own SHA-256 does not match")
+    return content
+
+
+def content_of(path: Path) -> bytes:
+    """Return the bytes of a file of a run. Raises CheckpointError for none, and for a link, a pipe or a device."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise CheckpointError(
+                f"{path} is no regular file but a link, a pipe or a device: put the file itself there"
+            )
+        return path.read_bytes()
+    except (OSError, MemoryError) as error:
+        raise CheckpointError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def sha256(content: bytes) -> str:
@@ -112,30 +152,16 @@ def sha256(content: bytes) -> str:
 
 
 def _manifest(folder: Path) -> dict:
-    try:
-        manifest = json.loads(_content(folder / "manifest.json"))
-        digest = manifest.pop("digest")
-        sound = digest == _manifest_digest(manifest)
-    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{folder / 'manifest.json'} is damaged: {error}") from error
-    if not sound:
-        raise CheckpointError(f"{folder / 'manifest.json'} is damaged: its own SHA-256 does not match")
-    if manifest["format"] != FORMAT:
-        raise CheckpointError(
-            f"{folder} has format {manifest['format']}; this program reads format {FORMAT}: update scorefield"
-        )
+    path = folder / "manifest.json"
+    manifest = unseal(path)
+    found = manifest.get("format")
+    if found != FORMAT:
+        raise CheckpointError(f"{folder} has format {found}; this program reads format {FORMAT}: update scorefield")
+    files, step = manifest.get("files"), manifest.get("step")
+    whole = isinstance(step, int) and step >= 0 and isinstance(files, dict) and set(files) == {MODEL, STATE}
+    if not whole or "config" not in manifest:
+        raise CheckpointError(f"{path} is damaged: it is no manifest of a checkpoint")
     return manifest
-
-
-def _manifest_digest(manifest: dict) -> str:
-    return sha256(json.dumps(manifest, sort_keys=True).encode())
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _steps(run: Path) -> list[Path]:

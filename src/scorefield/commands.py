@@ -31,6 +31,7 @@ from scorefield import (
     selftest,
     toys,
 )
+from scorefield.checkpoint import unseal
 from scorefield.columns import suggestions
 from scorefield.config import Config
 from scorefield.data import atomic
@@ -133,7 +134,7 @@ def measure(options: cli.Frontier) -> None:
     folder.mkdir(exist_ok=True)
     plots.save(frontier.draw(points, options.tol, recommended), folder / "frontier.png")
     if options.json:
-        print(json.dumps({"run": str(options.run), **json.loads(path.read_text())}))
+        print(json.dumps({"run": str(options.run), **unseal(path)}))
     else:
         print(*frontier.lines(points, options.tol, recommended), sep="\n")
     console.speaker(options)(f"wrote {path} and drew {folder / 'frontier.png'}")
@@ -190,7 +191,7 @@ def plot(options: cli.Plot) -> None:
     log_density = lambda points: estimator.score_samples(pd.DataFrame(points, columns=names))
     gradient = lambda points: np.asarray(estimator.score_function(pd.DataFrame(points, columns=names)))
     plots.save(plots.overview(shown, samples, log_density, gradient), folder / "overview.png")
-    console.draw_losses(options.run, folder)
+    console.draw_losses(run, folder)
     console.speaker(options)(*(f"note: {note}" for note in notes), f"drew {folder}")
 
 
@@ -338,10 +339,12 @@ def _new_run(
     """Choose the settings of a new run, say what they are and why, and write its folder."""
     rows = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
     frame = pd.concat(parts[:2], ignore_index=True)
-    if options.objective == "explicit":
-        transform = TableTransform.fit(frame, requests.bounds_of(options), bend=False)
-    else:
-        transform = fitting.choose_transform(frame, requests.bounds_of(options), options.seed)
+    bounds = requests.bounds_of(options)
+    with data.about(request["data"]):
+        if options.objective == "explicit":
+            transform = TableTransform.fit(frame, bounds, bend=False)
+        else:
+            transform = fitting.choose_transform(frame, bounds, options.seed)
     choices = Config(steps=1, seed=options.seed, objective=options.objective, network=options.network)
     problem = requests.problem_of(choices, transform, request, parts, options.device)
     span, range_reason = span_for(options.process, fitting.largest_distance(problem.train))
@@ -400,8 +403,8 @@ def _at_points(options: cli.AtPoints, answer: Callable[[ScoreDensity, pd.DataFra
 
 def _held_out(run: runs.Run, against: Path | None, notes: list[str]) -> pd.DataFrame:
     """Return the real rows to compare with. Raises ValueError where there are none."""
-    path = against or run.folder / "test.parquet"
-    if against is None and not path.is_file():
+    path = against or runs.held_out_file(run)
+    if path is None:
         raise ValueError(f"{run.folder} has no test rows; give a table of real rows with --against FILE")
     table = data.read_points(path, run.transform.names, run.config.seed)
     notes += table.notes
@@ -424,7 +427,7 @@ def _training_rows(run: runs.Run, notes: list[str]) -> pd.DataFrame | None:
 def _known_rows(estimator: ScoreDensity, run: runs.Run, notes: list[str]) -> pd.DataFrame:
     """Return real rows to show: those a run was trained on, else its test rows, else its samples."""
     train = _training_rows(run, notes)
-    if train is None and not (run.folder / "test.parquet").is_file():
+    if train is None and runs.held_out_file(run) is None:
         notes.append("no real rows are at hand: samples of the run stand for them")
         return pd.DataFrame(estimator.sample(2_000, random_state=0), columns=list(run.transform.names))
     return _held_out(run, None, notes) if train is None else train

@@ -24,7 +24,7 @@ def speaker(options: cli.Common) -> Callable[..., None]:
 
 def existing(options: cli.Fit, request: dict, digest: str) -> runs.Run | None:
     """Return the run to go on with, None where a new one is to be made (removing another one with --force)."""
-    if not (options.out / "config.toml").is_file():
+    if not runs.is_run(options.out):
         return None
     try:
         run = runs.read(options.out)
@@ -48,7 +48,7 @@ def train(options: cli.Fit, run: runs.Run, problem: fitting.Problem) -> None:
     learner = fitting.Learner(run.config, problem)
     say(f"base      {learner.base_name}: {learner.base_reason}")
     _follow(runs.train(run, learner, resumed), run.config.steps, options.quiet)
-    kept = [report for report in runs.read_metrics(run.folder) if report.kept]
+    kept = [report for report in runs.read_metrics(run) if report.kept]
     outcome = (
         f"the weights of step {kept[-1].step:,} are kept, validation loss {kept[-1].validation:.4f} of one Gaussian's"
         if kept
@@ -89,7 +89,7 @@ def _follow(reports: Iterator[fitting.Report | None], steps: int, quiet: bool) -
                 progress.update(task, completed=report.step, description=text(report))
 
 
-def draw_losses(run: Path, folder: Path) -> None:
+def draw_losses(run: runs.Run, folder: Path) -> None:
     """Draw the losses of a run into loss.png of a folder, if there are any."""
     if reports := runs.read_metrics(run):
         figure = plots.Figure(figsize=(7, 4), layout="constrained")

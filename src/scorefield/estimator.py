@@ -303,7 +303,7 @@ def load_table(folder: str | Path) -> ScoreDensity:
     estimator.config_, estimator.transform_, estimator.model_ = config, found.run.transform, found.model
     estimator.notes_ = found.notes
     estimator.score_ratio_, estimator.n_iter_ = found.score_ratio, config.steps
-    estimator.losses_ = [report.train for report in runs.read_metrics(Path(folder))]
+    estimator.losses_ = [report.train for report in found.reports]
     estimator.frame_ = bool(found.run.request.get("frame", True))
     estimator.n_features_in_ = len(found.run.transform.names)
     if estimator.frame_:

@@ -24,6 +24,9 @@ from scorefield.walks import Sampler, Step, checked, pairs
 QUADRATURE = [torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(20)]
 """Nodes and weights of Gauss and Legendre on [-1, 1]."""
 
+PIECE = 2.0
+"""The length in log s/a over which they integrate to rounding."""
+
 
 @checked
 def dpmpp_2m(model: Denoiser, x: Samples, times: Grid) -> Path:
@@ -64,12 +67,8 @@ class Frame(abc.ABC):
     """Coordinates z = x / (a scale) of the probability flow in which dz/d(angle) varies slowly."""
 
     @abc.abstractmethod
-    def angle(self, ratio: Tensor) -> Tensor:
-        """The variable of integration at a ratio s/a."""
-
-    @abc.abstractmethod
-    def ratio(self, angle: Tensor) -> Tensor:
-        """The inverse of `angle`."""
+    def rate(self, ratio: Tensor) -> Tensor:
+        """d(angle)/d(log s/a) at a ratio s/a."""
 
     @abc.abstractmethod
     def scale(self, ratio: Tensor) -> Tensor:
@@ -83,11 +82,8 @@ class Frame(abc.ABC):
 class Scaled(Frame):
     """y = x/a, dy = noise d(s/a)."""
 
-    def angle(self, ratio: Tensor) -> Tensor:
+    def rate(self, ratio: Tensor) -> Tensor:
         return ratio
-
-    def ratio(self, angle: Tensor) -> Tensor:
-        return angle
 
     def scale(self, ratio: Tensor) -> Tensor:
         return torch.ones_like(ratio)
@@ -102,17 +98,14 @@ class Rotated(Frame):
 
     d: float
 
-    def angle(self, ratio: Tensor) -> Tensor:
-        return torch.atan(ratio / self.d)
-
-    def ratio(self, angle: Tensor) -> Tensor:
-        return self.d * angle.tan()
+    def rate(self, ratio: Tensor) -> Tensor:
+        return self.d * ratio / (ratio**2 + self.d**2)
 
     def scale(self, ratio: Tensor) -> Tensor:
         return (ratio**2 + self.d**2).sqrt()
 
     def velocity(self, clean: Samples, noise: Samples, ratio: Tensor) -> Samples:
-        angle = self.angle(ratio)
+        angle = torch.atan(ratio / self.d)
         return angle.cos().to(noise) * noise - (angle.sin() / self.d).to(clean) * clean
 
 
@@ -159,14 +152,21 @@ def _adams_bashforth(order: int, frame_for: Callable[[Denoiser], Frame]) -> Samp
 def _integral(
     frame: Frame, points: Sequence[Tensor], values: Sequence[Samples], ratio: Tensor, ratio_u: Tensor
 ) -> Samples:
-    """The integral d(angle) between two ratios of the polynomial in log s/a through values at points (Lagrange)."""
-    start, end = frame.angle(ratio), frame.angle(ratio_u)
-    place = frame.ratio((start + end) / 2 + (end - start) / 2 * QUADRATURE[0]).log()
+    """The integral d(angle) between two ratios of the polynomial in log s/a through values at points (Lagrange).
+
+    By quadrature in log s/a, in pieces of at most PIECE: there the angle is smooth, however long the step.
+    """
+    start, end = ratio.log(), ratio_u.log()
+    pieces = math.ceil(float(start - end) / PIECE)
+    width = (end - start) / pieces
+    middles = start + width * (torch.arange(pieces, dtype=start.dtype)[:, None] + 0.5)
+    place = middles + width / 2 * QUADRATURE[0]
+    weights = width / 2 * QUADRATURE[1] * frame.rate(place.exp())
     total = torch.zeros_like(values[0])
     for j, (point, value) in enumerate(zip(points, values, strict=True)):
         factors = [(place - other) / (point - other) for k, other in enumerate(points) if k != j]
         basis = math.prod(factors, start=torch.ones_like(place))
-        total += ((end - start) / 2 * (QUADRATURE[1] * basis).sum()).to(total) * value
+        total += (weights * basis).sum().to(total) * value
     return total
 
 

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorefield import flow, metrics
-from scorefield.checkpoint import CheckpointError, sha256
+from scorefield.checkpoint import CheckpointError, seal, sha256, unseal
 from scorefield.data import atomic
 from scorefield.model import Denoiser
 from scorefield.plots import Figure
@@ -228,7 +227,7 @@ def write(path: Path, model: Denoiser, tol: float, points: Sequence[Point], reco
         "recommended": dataclasses.asdict(recommended),
         "points": [dataclasses.asdict(point) for point in points],
     }
-    atomic.write(path, (json.dumps(content, indent=1) + "\n").encode())
+    atomic.write(path, seal(content))
 
 
 def read(path: Path, model: Denoiser) -> tuple[float, Point, list[Point]] | None:
@@ -239,7 +238,7 @@ def read(path: Path, model: Denoiser) -> tuple[float, Point, list[Point]] | None
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = unseal(path)
         if content["model"] != fingerprint(model):
             return None
         points = [Point(**point) for point in content["points"]]

@@ -147,7 +147,7 @@ def plot(options: cli.Plot) -> None:
     plots.save(image_plots.path(estimator.path(PATH, 10, 0), limits), folder / "path.png")
     nearest = _nearest(run.pixels, drawn[: 2 * PATH], train.pixels)
     plots.save(image_plots.nearest(drawn[: 2 * PATH], nearest, limits), folder / "nearest.png")
-    console.draw_losses(options.run, folder)
+    console.draw_losses(run, folder)
     console.speaker(options)(f"drew {folder}")
 
 
@@ -164,7 +164,8 @@ def _limits(transform: PixelTransform) -> tuple[float, float] | None:
 def _new_run(options: cli.Fit, request: dict, found: Images) -> runs.Run:
     """Choose the settings of a new run, say what they are and why, and write its folder."""
     say = console.speaker(options)
-    transform = PixelTransform.fit(found.pixels, found.layout)
+    with data.about(request["data"]):
+        transform = PixelTransform.fit(found.pixels, found.layout)
     problem = images.problem_of(found, transform, options.seed, options.device)
     config = images.settings(problem, options.process, options.objective, options.seed, None, len(found.classes))
     runs.prepare_folder(options.out)

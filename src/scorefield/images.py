@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from scorefield import runs, samplers
+from scorefield.checkpoint import CheckpointError
 from scorefield.config import UNET, Config
 from scorefield.data import Images, arranged, as_images, split
 from scorefield.fitting import Learner, Problem, steps_within
@@ -291,7 +292,9 @@ def load(folder: str | Path) -> ImageDensity:
     estimator = ImageDensity(config.process, config.objective, max_iter=config.steps, random_state=config.seed)
     estimator.transform_, estimator.config_, estimator.model_ = run.pixels, config, found.model
     estimator.classes_, estimator.notes_ = run.classes, found.notes
-    estimator.frequencies_ = tuple(run.data["frequencies"])  # type: ignore[arg-type]
+    estimator.frequencies_ = tuple(map(float, run.data.get("frequencies", ())))  # type: ignore[call-overload]
+    if len(run.classes) != len(estimator.frequencies_) or len(run.classes) != config.classes:
+        raise CheckpointError(f"{run.folder / 'config.toml'} is damaged: it names {len(run.classes)} classes")
     estimator.score_ratio_, estimator.n_iter_ = found.score_ratio, config.steps
-    estimator.losses_ = [report.train for report in runs.read_metrics(Path(folder))]
+    estimator.losses_ = [report.train for report in found.reports]
     return estimator

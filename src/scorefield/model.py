@@ -174,7 +174,10 @@ class ScoreModel(Denoiser):
         a, s = self._kernel(t)
         weight = next(self.net.parameters(), x)
         z, log_ratio = x / match(torch.hypot(a * self.data_std, s), x), (s / a).log().expand(len(x))
-        return self.net(z.to(weight.dtype), log_ratio.to(weight)).to(x)
+        answer = self.net(z.to(weight.dtype), log_ratio.to(weight)).to(x)
+        if answer.shape != x.shape:  # which could broadcast
+            raise ValueError(f"expected a network that keeps the shape {tuple(x.shape)}; got {tuple(answer.shape)}")
+        return answer
 
     def _kernel(self, t: Times) -> tuple[Tensor, Tensor]:
         return self.process.mean_coef(t.double()), self.process.std(t.double())

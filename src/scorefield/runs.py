@@ -1,14 +1,17 @@
 """The RUN folder: config.toml, checkpoints, metrics; made by `fit`, continued after a kill, read by everything else."""
 
+import hashlib
 import json
 import os
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import pandas as pd
 import tomli_w
 import torch
@@ -19,6 +22,7 @@ from scorefield.checkpoint import CheckpointError
 from scorefield.columns import Column
 from scorefield.config import Config
 from scorefield.data import atomic
+from scorefield.data.messages import show
 from scorefield.densities import GaussianMixture
 from scorefield.fitting import PATIENCE, Learner, Report
 from scorefield.model import ScoreModel
@@ -26,7 +30,7 @@ from scorefield.pixels import PixelTransform
 from scorefield.sde import LinearSDE
 from scorefield.transforms import TableTransform
 
-FORMAT = 4
+FORMAT = 5
 """The version of config.toml; a reader refuses another."""
 
 BASE = ("weights", "means", "covariances")
@@ -74,6 +78,11 @@ class Fitted:
     model: ScoreModel
     score_ratio: float
     notes: list[str]
+    reports: list[Report]
+
+
+TEST, METRICS = "test.parquet", "metrics.jsonl"
+"""The rows that a run keeps for a test, and its reports, a line each."""
 
 
 def create(
@@ -93,7 +102,8 @@ def create(
     """
     prepare_folder(folder)
     if test is not None:
-        write_frame(folder / "test.parquet", test)
+        write_frame(folder / TEST, test)
+        data = data | {"test_digest": checkpoint.sha256(checkpoint.content_of(folder / TEST))}
     content = {
         "format": FORMAT,
         "threads": torch.get_num_threads(),
@@ -110,14 +120,30 @@ def create(
     return read(folder)
 
 
+def is_run(folder: Path) -> bool:
+    """Return whether a folder has a config.toml. Raises ValueError for a name that no folder can have."""
+    with _usable(folder):
+        return (folder / "config.toml").is_file()
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """Make a ValueError that names a folder of what the system says against it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{show(folder)} cannot be used as a run folder: {reason}; name another --out") from error
+
+
 def read(folder: Path) -> Run:
     """Return what a run folder's config.toml says. Raises ValueError where there is none or it is damaged."""
     path = folder / "config.toml"
-    if not path.is_file():
+    if not is_run(folder):
         raise ValueError(
             f"{folder} is not a run: it has no config.toml; make one with: scorefield fit DATA --out {folder}"
         )
-    text = path.read_bytes()
+    text = checkpoint.content_of(path)
     try:
         content = tomllib.loads(text.decode())
         if content["format"] != FORMAT:
@@ -128,24 +154,51 @@ def read(folder: Path) -> Run:
         return Run(
             folder,
             checkpoint.sha256(text),
-            content["request"],
-            content["data"],
+            dict(content["request"]),
+            dict(content["data"]),
             settings,
             _pixels(content["pixels"]) if settings.shape else _columns(content["columns"], content["whitening"]),
             tuple(content.get("classes", ())),
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} is damaged: {error}; fit it again with --force") from error
 
 
 def _columns(columns: list, whitening: list) -> TableTransform:
-    return TableTransform(tuple(Column(**column) for column in columns), tuple(map(tuple, whitening)))
+    found = TableTransform(tuple(Column(**column) for column in columns), tuple(map(tuple, whitening)))
+    for column in found.columns:
+        _check(column)
+    if found.white.shape != (found.dim, found.dim):
+        raise ValueError(f"expected a whitening of {found.dim} columns; got the shape {tuple(found.white.shape)}")
+    return found
 
 
 def _pixels(found: dict) -> PixelTransform:
-    return PixelTransform(**{**found, "shape": tuple(found["shape"])})
+    pixels = PixelTransform(**{**found, "shape": tuple(found["shape"])})
+    _check(pixels)
+    return pixels
+
+
+def _check(units: Column | PixelTransform) -> None:
+    """Raise ValueError for what config.toml says of a column or of pixels and is no number or no type."""
+    if np.dtype(units.dtype).kind not in "biuf":
+        raise ValueError(f"expected the type of a number; got {units.dtype!r}")
+    for field in fields(units):
+        value = getattr(units, field.name)
+        if field.type is float and (isinstance(value, bool) or not isinstance(value, int | float) or value != value):
+            raise ValueError(f"{field.name} must be a number; got {value!r}")
+
+
+def held_out_file(run: Run) -> Path | None:
+    """Return the file of the rows kept for a test, None where there are none. CheckpointError for other bytes."""
+    digest, path = run.data.get("test_digest"), run.folder / TEST
+    if digest is None:
+        return None
+    if checkpoint.sha256(checkpoint.content_of(path)) != digest:
+        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in config.toml; give rows with --against")
+    return path
 
 
 def train(
@@ -159,15 +212,21 @@ def train(
     on_resume(step, notes) is told. metrics.jsonl has a line a report and no clock; timing.jsonl has the clock.
     A signal to stop waits for the step in progress, which becomes a checkpoint. Raises Stopped then.
     """
-    metrics = run.folder / "metrics.jsonl"
-    found, offset = checkpoint.latest(run.folder, run.digest), 0
+    metrics = run.folder / METRICS
+    found, kept = checkpoint.latest(run.folder, run.digest), b""
     if found is not None:
-        learner.load_state({name: value for name, value in found.state.items() if name != "metrics"})
-        offset = int(found.state["metrics"])
+        kept = _kept_metrics(run.folder, found.state)
+        try:
+            learner.load_state({name: value for name, value in found.state.items() if name != "metrics"})
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"the training state in {run.folder} is not that of its config.toml: {error}"
+            ) from error
         on_resume(found.step, found.notes)
     checkpoint.tidy(run.folder)
     atomic.remove_left(run.folder)
-    _cut(metrics, offset)
+    with atomic.naming(metrics), metrics.open("ab") as file:
+        file.truncate(len(kept))
     every = max(1, min(run.config.steps // CHECKPOINTS, 1000))
     began, first = perf_counter(), learner.trainer.step
     reports, clock = [], []
@@ -179,7 +238,8 @@ def train(
                 clock.append({"from": first, "step": step, "seconds": round(perf_counter() - began, 3)})
             if step % every == 0 or learner.done or asked:
                 _append(run.folder / "timing.jsonl", clock)
-                _save(run, learner, _append(metrics, reports))
+                _append(metrics, reports)
+                _save(run, learner)
             yield report
             if asked:
                 left = f"step {step:,} of {run.config.steps:,} is kept, and the same fit command goes on from there"
@@ -193,20 +253,29 @@ def load(folder: str | Path) -> Fitted:
     if found is None:
         raise ValueError(f"{folder} has no checkpoint yet; run the same fit command again to train it")
     notes = list(found.notes)
-    if found.step < run.config.steps and int(found.state["worse"]) != PATIENCE:
-        notes.append(f"{folder} stopped at step {found.step} of {run.config.steps}; fit again to finish it")
-    weights = dict(found.model)
+    reports = _reports(run.folder, found.state)
+    try:
+        if found.step < run.config.steps and int(found.state["worse"]) != PATIENCE:
+            notes.append(f"{folder} stopped at step {found.step} of {run.config.steps}; fit again to finish it")
+        model, ratio = _model(run, dict(found.model))
+    except (RuntimeError, KeyError, ValueError, TypeError, IndexError, ArithmeticError) as error:
+        raise CheckpointError(f"the weights in {folder} are not those of its config.toml: {error}") from error
+    return Fitted(run, model, ratio, notes, reports)
+
+
+def _model(run: Run, weights: dict[str, Tensor]) -> tuple[ScoreModel, float]:
+    """Return the model that the weights of a checkpoint make, and the noise ratio at which its score is read."""
     ratio = float(weights.pop("score_ratio"))
     parts = [weights.pop(f"base.{name}") for name in BASE if f"base.{name}" in weights]
     table = weights.pop("process.table", None)
     process = None if table is None else LinearSDE.from_table(table)
-    try:
-        moments = weights["mean"], weights["covariance"]
-        model = run.config.model(*moments, GaussianMixture(*parts) if parts else None, process)
-        model.load_state_dict(weights)
-    except (RuntimeError, KeyError) as error:
-        raise CheckpointError(f"the weights in {folder} are not those of its config.toml: {error}") from error
-    return Fitted(run, model.eval(), ratio, notes)
+    moments = weights["mean"], weights["covariance"]
+    dim = run.units.dim
+    if moments[0].shape != (dim,):
+        raise ValueError(f"expected a mean of shape ({dim},); got {tuple(moments[0].shape)}")
+    model = run.config.model(*moments, GaussianMixture(*parts) if parts else None, process)
+    model.load_state_dict(weights)
+    return model.eval(), ratio
 
 
 def save_final(run: Run, model: ScoreModel, ratio: float) -> None:
@@ -214,21 +283,37 @@ def save_final(run: Run, model: ScoreModel, ratio: float) -> None:
     checkpoint.save(run.folder, run.config.steps, _weights(model, ratio), {}, run.digest)
 
 
-def read_metrics(folder: Path) -> list[Report]:
-    """Return the reports of a run, in order."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return [Report(**json.loads(line)) for line in lines]
+def read_metrics(run: Run) -> list[Report]:
+    """Return the reports of a run up to its newest valid checkpoint, in order. CheckpointError for other bytes."""
+    found = checkpoint.latest(run.folder, run.digest)
+    return [] if found is None else _reports(run.folder, found.state)
+
+
+def _reports(folder: Path, state: dict[str, Tensor]) -> list[Report]:
+    try:
+        return [Report(**json.loads(line)) for line in _kept_metrics(folder, state).splitlines()]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{folder / METRICS} is damaged: {error}; fit again with --force") from error
+
+
+def _kept_metrics(folder: Path, state: dict[str, Tensor]) -> bytes:
+    """Return what metrics.jsonl held when a state was saved. Raises CheckpointError where it holds something else."""
+    if "metrics" not in state:  # trained elsewhere
+        return b""
+    path = folder / METRICS
+    digest, size = bytes(state["metrics"][:32].tolist()), int.from_bytes(bytes(state["metrics"][32:].tolist()))
+    content = checkpoint.content_of(path)[:size]
+    if hashlib.sha256(content).digest() != digest:
+        raise CheckpointError(f"{path} is shorter than its checkpoint says, or damaged; fit again with --force")
+    return content
 
 
 def prepare_folder(folder: Path) -> None:
     """Make an empty folder for a run. Raises ValueError where it cannot be made or holds something else."""
-    try:
+    with _usable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         atomic.remove_left(folder)
-        strangers = sorted(p.name for p in folder.iterdir() if p.name != "test.parquet")
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be used as a run folder: {error.strerror}; name another --out") from error
+        strangers = sorted(p.name for p in folder.iterdir() if p.name != TEST)
     if strangers:
         raise ValueError(
             f"{folder} exists and is not a run (it holds {strangers[0]}); name a new or an empty folder as --out"
@@ -248,9 +333,11 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
     atomic.write(path, frame.to_parquet(index=False))
 
 
-def _save(run: Run, learner: Learner, offset: int) -> None:
+def _save(run: Run, learner: Learner) -> None:
     ratio = learner.reading_ratio if learner.done else run.config.level or UNFINISHED_RATIO
-    state = learner.state() | {"metrics": torch.tensor(offset)}
+    metrics = checkpoint.content_of(run.folder / METRICS)
+    seal = hashlib.sha256(metrics).digest() + len(metrics).to_bytes(8)
+    state = learner.state() | {"metrics": torch.tensor(list(seal), dtype=torch.uint8)}
     checkpoint.save(run.folder, learner.trainer.step, _weights(learner.result, ratio), state, run.digest)
 
 
@@ -261,19 +348,10 @@ def _weights(model: ScoreModel, ratio: float) -> dict[str, Tensor]:
     return weights | base | process | {"score_ratio": torch.tensor(ratio, dtype=torch.float64)}
 
 
-def _append(path: Path, lines: list[dict]) -> int:
-    """Move objects to the end of a file, a line each, wait until they are on the disk, and return its size then."""
+def _append(path: Path, lines: list[dict]) -> None:
+    """Move objects to the end of a file, a line each, and wait until they are on the disk."""
     with atomic.naming(path), path.open("ab") as file:
         file.writelines((json.dumps(line) + "\n").encode() for line in lines)
         file.flush()
         os.fsync(file.fileno())
-        lines.clear()
-        return file.tell()
-
-
-def _cut(path: Path, size: int) -> None:
-    """Cut a file to a size, making it where there is none. Raises CheckpointError where it is shorter."""
-    with atomic.naming(path), path.open("ab") as file:
-        if file.tell() < size:
-            raise CheckpointError(f"{path} is shorter than its checkpoint says; fit again with --force")
-        file.truncate(size)
+    lines.clear()

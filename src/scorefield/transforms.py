@@ -78,6 +78,11 @@ class TableTransform:
         return [i for i, column in enumerate(self.columns) if not column.is_constant]
 
     @property
+    def dim(self) -> int:
+        """The number of coordinates, d."""
+        return len(self.varying)
+
+    @property
     def constant(self) -> list[str]:
         """The names of the constant columns."""
         return [column.name for column in self.columns if column.is_constant]

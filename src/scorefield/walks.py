@@ -25,13 +25,16 @@ def pairs(times: Grid) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def walk(step: Step) -> Sampler:
-    """Make a sampler from a step: apply it between each two neighbouring times. Errors as in `checked`."""
+    """Make a sampler from a step: apply it between each two neighbouring times, the last of which may be 0.
+
+    Steps that ask the model there as well need one that knows what to answer without noise. Errors as in `checked`.
+    """
 
     def path(model: Denoiser, x: Samples, times: Grid) -> Path:
         for t, u in pairs(times):
             yield (x := step(model, x, t, u))
 
-    return checked(path)
+    return checked(path, to_zero=True)
 
 
 def then(predictor: Step, *correctors: Step) -> Step:
@@ -46,21 +49,23 @@ def then(predictor: Step, *correctors: Step) -> Step:
     return step
 
 
-def checked(path: Sampler) -> Sampler:
+def checked(path: Sampler, to_zero: bool = False) -> Sampler:
     """Make a sampler that keeps no gradients and raises errors where it cannot go on.
 
-    Raises ValueError unless there are at least two times, finite, decreasing and inside the process, and RuntimeError,
-    naming the step, the time and the row, where a state is not finite.
+    to_zero: whether it can go to time 0, where s/a has no logarithm. Raises ValueError unless there are at least two
+    times, finite, decreasing and inside the process, and RuntimeError, naming the step, the time and the row, where a
+    state is not finite.
     """
 
     @functools.wraps(path)
     def sampler(model: Denoiser, x: Samples, times: Grid) -> Path:
         if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
             raise ValueError(f"expected at least two sampling times that decrease; got {times.tolist()}")
-        if not (float(times[-1]) >= 0 and float(times[0]) <= model.process.t_max * (1 + 1e-12)):
+        first, last = float(times[0]), float(times[-1])
+        if not (last > 0 or (last == 0 and to_zero)) or first > model.process.t_max * (1 + 1e-12):
             raise ValueError(
-                f"expected sampling times between 0 and {model.process.t_max:g}, the range of {model.process}; "
-                f"got {float(times[0]):g} to {float(times[-1]):g}"
+                f"expected sampling times {'from' if to_zero else 'above'} 0 up to {model.process.t_max:g}, the range "
+                f"of {model.process}; got {first:g} to {last:g}"
             )
         states, k = path(model, x, times), 0
         while True:

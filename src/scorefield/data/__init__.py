@@ -3,6 +3,7 @@
 from scorefield.data.image_arrays import arranged
 from scorefield.data.image_writing import check_image_output, write_images
 from scorefield.data.images import Images, as_images, is_images, read_images
+from scorefield.data.messages import about
 from scorefield.data.mnist import read_mnist
 from scorefield.data.tables import Table, digest, point_blocks, read_points, read_table, split
 from scorefield.data.writing import check_output, write_blocks
@@ -10,6 +11,7 @@ from scorefield.data.writing import check_output, write_blocks
 __all__ = [
     "Images",
     "Table",
+    "about",
     "arranged",
     "as_images",
     "check_image_output",

@@ -19,6 +19,8 @@ def check_place(path: Path, force: bool, folder: bool = False) -> None:
     A folder must be new or empty, whatever force is: what is in one is not removed.
     """
     where = show(path)
+    if "\0" in str(path):
+        raise mistake(where, "the name of a file", "one with a NUL byte", "choose another name")
     try:
         if not path.parent.is_dir():
             raise mistake(where, "a folder to write in", f"{show(path.parent)}, which is none", "make it first")

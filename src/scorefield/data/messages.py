@@ -1,7 +1,8 @@
 """What a message about a table says, always on one line."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,6 +14,15 @@ def drop_hint(name: str) -> str:
 def mistake(where: str, expected: str, came: str, remedy: str | None = None) -> ValueError:
     """Return the error for bad input: where, what was expected, what came, and what to do if not obvious."""
     return ValueError(f"{where}: expected {expected}; got {came}" + (f"; {remedy}" if remedy else ""))
+
+
+@contextmanager
+def about(source: object) -> Iterator[None]:
+    """Put the name of the data before what is found to be wrong with them."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{show(str(source))}: {error}") from error
 
 
 def show(path: str | Path) -> str:

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import os
-import urllib.request
 from pathlib import Path
 
 from scorefield.data.atomic import replacing
@@ -82,6 +81,8 @@ def _cached(cache: Path, name: str) -> Path:
 
 def _fetched(url: str, name: str) -> bytes:
     """Return what is at an address. Raises ValueError if it is not the file that it should be."""
+    import urllib.request
+
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
         content = answer.read(LARGEST)
     with gzip.open(io.BytesIO(content)) as unpacked:

@@ -81,6 +81,8 @@ class UNet(nn.Module):
         label: the class of each row, (n,) integers up to `classes`, which stands for any. Without gradients a large
         batch is answered in parts, which bounds memory.
         """
+        if not len(z):  # which no convolution takes
+            return z
         label = torch.full_like(log_ratio, self.classes, dtype=torch.long) if label is None else label
         part = max(1, PLACES // math.prod(self.shape[1:]))
         if len(z) > part and not torch.is_grad_enabled():

@@ -17,7 +17,29 @@ from scorefield.selftest.report import SIZES, Check, Entry, Outcome, Plan, outco
 
 __all__ = ["MODULES", "SIZES", "Outcome", "Plan", "chosen", "prove", "run", "table"]
 
-MODULES: list[str] = ["resuming", "disks", "determinism", "guard", "memory"]
+MODULES: list[str] = [
+    "coefficients",
+    "orders",
+    "likelihoods",
+    "matching",
+    "fields",
+    "reference",
+    "laws",
+    "power",
+    "resuming",
+    "disks",
+    "determinism",
+    "corpus",
+    "guard",
+    "edges",
+    "scales",
+    "memory",
+    "properties",
+    "fuzz",
+    "attacks",
+    "files",
+    "gate",
+]
 """The modules with tests, in the order of their numbers."""
 
 

@@ -1,7 +1,6 @@
 """R22: numbers that are not finite reach no checkpoint, no sample and no image."""
 
 import itertools
-import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -144,8 +143,7 @@ def _spoil(folder: Path) -> None:
     write(folder / "model.safetensors", content)
     manifest = checkpoint._manifest(folder)
     manifest["files"]["model.safetensors"] = checkpoint.sha256(content)
-    manifest["digest"] = checkpoint._manifest_digest(manifest)
-    write(folder / "manifest.json", json.dumps(manifest).encode())
+    write(folder / "manifest.json", checkpoint.seal(manifest))
 
 
 @contextmanager

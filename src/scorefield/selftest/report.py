@@ -108,6 +108,28 @@ class Failures:
         return Check(told, float(len(self.found)), 0.0, self.n)
 
 
+@dataclass
+class Worst:
+    """Cases of which the largest error counts; one that is not a number counts as infinite."""
+
+    what: str
+    threshold: float
+    n: int = 0
+    value: float = math.nan
+    case: str = ""
+
+    def add(self, case: str, error: float, n: int = 1) -> None:
+        """Count n cases with their largest error."""
+        self.n += n
+        error = math.inf if math.isnan(error) else error
+        if not self.value >= error:
+            self.value, self.case = error, case
+
+    def check(self) -> Check:
+        """Return the largest error as a check, naming its case."""
+        return Check(f"{self.what}: {self.case}", self.value, self.threshold, self.n)
+
+
 def outcome(name: str, test: Entry, plan: Plan) -> Outcome:
     """Return what a test finds; whatever it raises makes it fail."""
     began, checks, error = time.perf_counter(), [], ""
