@@ -42,7 +42,7 @@ def matrix(plan: Plan) -> Iterator[Check]:
     warm()
     model = _model(plan.seed)
     yield _again(model, plan)
-    yield _first_rows(model)
+    yield _first_rows(model, plan)
     yield _types(plan)
     yield from _chunks(model, plan)
     yield from _threads(model, plan)
@@ -79,9 +79,13 @@ def _trained(seed: int) -> dict[str, Tensor]:
     return learner.state()
 
 
+def _names(plan: Plan) -> list[str]:
+    return list(SAMPLERS) if plan.size != "smoke" else ["adams", "ancestral"]
+
+
 def _again(model: ScoreModel, plan: Plan) -> Check:
     failures = Failures("the same seed again, to the bit")
-    for name in SAMPLERS:
+    for name in _names(plan):
         first = _draw(model, name, 64)
         for k in range(2):
             failures.add(f"{name}, again {k}", None if torch.equal(_draw(model, name, 64), first) else "others")
@@ -93,9 +97,9 @@ def _again(model: ScoreModel, plan: Plan) -> Check:
     return failures.check()
 
 
-def _first_rows(model: ScoreModel) -> Check:
+def _first_rows(model: ScoreModel, plan: Plan) -> Check:
     failures = Failures(f"the first of {ALL} samples, to the bit")
-    draws: dict[str, Callable[[int], Tensor]] = {name: partial(_draw, model, name) for name in SAMPLERS}
+    draws: dict[str, Callable[[int], Tensor]] = {name: partial(_draw, model, name) for name in _names(plan)}
     with patch.object(langevin, "STEPS", STEPS):
         draws["langevin"] = lambda n: torch.cat(list(langevin.sample_blocks(model, 0.3, n, Generator().manual_seed(0))))
         for name, draw in draws.items():
@@ -112,7 +116,7 @@ def _types(plan: Plan) -> Check:
     for kind in TYPES:
         found = tensors.normal((1000, 3), torch.zeros(0, dtype=kind), Generator().manual_seed(plan.seed))
         failures.add(f"normals, {kind}", None if torch.equal(found, double.to(kind)) else "others")
-    for name in (name for name, row in SAMPLERS.items() if not row.adapts):
+    for name in (name for name in _names(plan) if not SAMPLERS[name].adapts):
         single, double_ = (_noise(_model(plan.seed).to(kind), name) for kind in (torch.float32, torch.float64))
         same = len(single) == len(double_) and all(map(torch.equal, single, double_))
         failures.add(f"{name}, float32 and float64", None if same else "others")
@@ -140,7 +144,7 @@ def _chunks(model: ScoreModel, plan: Plan) -> Iterator[Check]:
     few = x[: plan.of(16, 64, 64)]
     with torch.no_grad():
         yield _chunked("the network", lambda x: model.decompose(x, t)[1], x)
-    for name in (name for name, row in SAMPLERS.items() if not row.stochastic):
+    for name in (name for name in _names(plan) if not SAMPLERS[name].stochastic):
         walk = lambda x, name=name: samplers.draw_block(model, x, SAMPLERS[name].make(None), path)
         yield _chunked(name, walk, few)
     double = _model(plan.seed).double()  # as an estimator asks for them
@@ -158,7 +162,7 @@ def _chunked(what: str, answer: Callable[[Tensor], Tensor], x: Tensor) -> Check:
 def _threads(model: ScoreModel, plan: Plan) -> Iterator[Check]:
     """Draw and train with each number of threads, twice."""
     failures, largest = Failures("the same threads again, and noise with other threads, to the bit"), 0.0
-    names = list(SAMPLERS) if plan.size != "smoke" else ["adams"]
+    names = _names(plan)
     with TemporaryDirectory() as folder:
         found = {}
         for threads in THREADS:
