@@ -456,8 +456,8 @@ def test_saved_picture_has_150_dots_an_inch(tmp_path):
 
 
 class FullDisk(Figure):
-    def savefig(self, path, **options):
-        path.write_bytes(b"half")
+    def savefig(self, file, **options):
+        file.write(b"half")
         raise OSError("no space left")
 
 

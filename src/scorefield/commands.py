@@ -295,10 +295,12 @@ def check_installation(options: cli.Selftest) -> None:
     if options.seed < 0:
         raise ValueError(f"--seed must be at least 0; got {options.seed}")
     size = "smoke" if options.smoke else "full" if options.full else "quick"
-    names = selftest.chosen(options.names, size)
-    tests = selftest.prove if options.prove else selftest.run
+    if options.prove:
+        found_by = selftest.prove(selftest.chosen(options.names, "quick"), selftest.Plan("smoke", options.seed))
+    else:
+        found_by = selftest.run(selftest.chosen(options.names, size), selftest.Plan(size, options.seed))
     found = []
-    for outcome in tests(names, selftest.Plan(size, options.seed)):
+    for outcome in found_by:
         found.append(outcome)
         if not options.json:
             print(outcome.line(), flush=True)

@@ -1,6 +1,5 @@
 """What the commands say while they work: lines, progress, notes on a run."""
 
-import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,6 +92,6 @@ def draw_losses(run: runs.Run, folder: Path) -> None:
     """Draw the losses of a run into loss.png of a folder, if there are any."""
     if reports := runs.read_metrics(run):
         figure = plots.Figure(figsize=(7, 4), layout="constrained")
-        steps, training, validation, _ = map(np.array, zip(*map(dataclasses.astuple, reports), strict=True))
-        plots.loss_curves(figure.subplots(), steps, training, validation)
+        curves = [np.array([getattr(report, name) for report in reports]) for name in ("step", "train", "validation")]
+        plots.loss_curves(figure.subplots(), *curves)
         plots.save(figure, folder / "loss.png")

@@ -147,8 +147,10 @@ def read(folder: Path) -> Run:
     try:
         content = tomllib.loads(text.decode())
         if content["format"] != FORMAT:
+            older = isinstance(content["format"], int) and content["format"] < FORMAT
+            remedy = "fit it again with --force" if older else "update scorefield"
             raise CheckpointError(
-                f"{path} has format {content['format']}; this program reads format {FORMAT}: update scorefield"
+                f"{path} has format {content['format']}; this program reads format {FORMAT}: {remedy}"
             )
         settings = Config.from_dict(content["settings"])
         return Run(
