@@ -1,4 +1,4 @@
-"""How the scorecard counts and tells; `make test` runs the scorecard itself as a user does, and its planted faults."""
+"""How the scorecard counts and tells; tests/test_numbers.py runs a part of it."""
 
 import math
 from contextlib import nullcontext

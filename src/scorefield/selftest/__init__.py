@@ -59,11 +59,11 @@ def chosen(names: Iterable[str], size: str) -> list[str]:
 
 def run_one(name: str, plan: Plan, planted: bool = False) -> Outcome:
     """Return what one test finds in this process, with its fault planted or not."""
+    torch.set_num_threads(1)  # before anything is computed: a process that had more cannot be forked
     test = table()[name]
     if test.needs and importlib.util.find_spec(test.needs) is None:
         missing = f"needs {test.needs}, which is not installed: pip install 'scorefield[selftest]'"
         return Outcome(name, test.title, [], 0.0, missing)
-    torch.set_num_threads(1)
     if not planted:
         return outcome(name, test, plan)
     with test.fault():
