@@ -59,4 +59,4 @@ def test_the_worst_case_is_named_and_what_is_not_a_number_is_worst():
 
 def test_a_number_that_no_test_has_is_named():
     with pytest.raises(ValueError, match="got 'R99'"):
-        selftest.chosen(["r99"], "quick")
+        selftest.chosen(["r99"])

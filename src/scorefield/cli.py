@@ -255,7 +255,7 @@ class Selftest(Common):
     full: bool = False
     """many times as many cases, which takes hours; without --smoke and --full the quick form, less than 45 minutes"""
     prove: bool = False
-    """plant a fault for each test, and pass where the test finds it"""
+    """plant a fault for each test, in small, and pass where the test finds it"""
     seed: int = 0
     """seed of everything random"""
     json: bool = False

@@ -290,17 +290,15 @@ def show(options: cli.Gallery) -> None:
 
 def check_installation(options: cli.Selftest) -> None:
     """Run the scorecard and print a line a test. Raises RuntimeError if one failed."""
-    if options.smoke and options.full:
-        raise ValueError("--smoke and --full exclude each other; leave one out")
+    if options.smoke + options.full + options.prove > 1:
+        raise ValueError("--smoke, --full and --prove exclude each other; leave one in")
     if options.seed < 0:
         raise ValueError(f"--seed must be at least 0; got {options.seed}")
-    size = "smoke" if options.smoke else "full" if options.full else "quick"
-    if options.prove:
-        found_by = selftest.prove(selftest.chosen(options.names, "quick"), selftest.Plan("smoke", options.seed))
-    else:
-        found_by = selftest.run(selftest.chosen(options.names, size), selftest.Plan(size, options.seed))
+    size = "smoke" if options.smoke or options.prove else "full" if options.full else "quick"
+    names = selftest.chosen(options.names, certain=options.smoke)
+    tests = selftest.prove if options.prove else selftest.run
     found = []
-    for outcome in found_by:
+    for outcome in tests(names, selftest.Plan(size, options.seed)):
         found.append(outcome)
         if not options.json:
             print(outcome.line(), flush=True)

@@ -55,30 +55,39 @@ class Trainer:
             value = loss()
             self.optimizer.zero_grad()
             value.backward()
-            taken = self._is_finite(value.detach())
-            if taken:
+            wrong = self._not_finite(value.detach())
+            if wrong:
+                self._skip(wrong, float(value.detach()))
+            else:
                 self._update()
             self.step += 1
-            yield Progress(self.step, float(value.detach()) if taken else math.nan)
+            yield Progress(self.step, math.nan if wrong else float(value.detach()))
 
-    def _is_finite(self, value: Tensor) -> bool:
-        """Return whether a loss and the squares of its gradient are finite; count the step as skipped if not."""
+    def _not_finite(self, value: Tensor) -> str:
+        """Return what of a step is not finite, the first gradient whose squares are not or the loss; "" if all is."""
         named = [(name, p.grad) for name, p in self.model.named_parameters() if p.grad is not None]
         norms = torch.stack(torch._foreach_norm([gradient for _, gradient in named]))
         if bool((value + norms.sum()).isfinite()):
-            self.in_a_row = 0
-            return True
+            return ""
+        gradients = (
+            f"the gradient of the parameter {name}"
+            for (name, _), norm in zip(named, norms, strict=True)
+            if not norm.isfinite()
+        )
+        return next(gradients, "the loss")
+
+    def _skip(self, wrong: str, value: float) -> None:
+        """Count a step that is not taken."""
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
         if self.in_a_row == SKIPS:
-            first = next((name for (name, _), norm in zip(named, norms, strict=True) if not norm.isfinite()), "none")
+            first, last = self.step + 2 - SKIPS, self.step + 1
             raise RuntimeError(
-                f"steps {self.step + 2 - SKIPS} to {self.step + 1} were skipped: the loss, {float(value):g} at the "
-                f"last, or its gradient is not finite, first that of the parameter {first}; lower the learning rate "
-                f"({self.learning_rate:g}) or look for extreme rows in the data"
+                f"steps {first} to {last} were skipped: the loss, {value:g} at the last, or its gradient is not "
+                f"finite, first {wrong}; lower the learning rate ({self.learning_rate:g}) or look for extreme rows in the data"
             )
-        return False
 
     def _update(self) -> None:
+        self.in_a_row = 0
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * _schedule(self.step, self.steps)
         self.optimizer.step()

@@ -49,12 +49,12 @@ def table() -> dict[str, Entry]:
     return dict(sorted(item for module in modules for item in module.TESTS.items()))
 
 
-def chosen(names: Iterable[str], size: str) -> list[str]:
-    """Return the numbers asked for, or all of a size. Raises ValueError for one that does not exist."""
+def chosen(names: Iterable[str], certain: bool = False) -> list[str]:
+    """Return the numbers asked for, else all, or those that chance cannot fail. Raises ValueError for others."""
     tests, names = table(), [name.upper() for name in names]
     if unknown := [name for name in names if name not in tests]:
         raise ValueError(f"expected numbers of tests among {', '.join(tests)}; got {unknown[0]!r}")
-    return names or [name for name, test in tests.items() if test.smoke or size != "smoke"]
+    return names or [name for name, test in tests.items() if test.smoke or not certain]
 
 
 def run_one(name: str, plan: Plan, planted: bool = False) -> Outcome:
