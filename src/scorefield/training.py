@@ -83,7 +83,7 @@ class Trainer:
             first, last = self.step + 2 - SKIPS, self.step + 1
             raise RuntimeError(
                 f"steps {first} to {last} were skipped: the loss, {value:g} at the last, or its gradient is not "
-                f"finite, first {wrong}; lower the learning rate ({self.learning_rate:g}) or look for extreme rows in the data"
+                f"finite, first {wrong}; lower the learning rate ({self.learning_rate:g}), or look for extreme rows"
             )
 
     def _update(self) -> None:
