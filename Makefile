@@ -21,6 +21,8 @@ demo: $(VENV)/installed
 
 test: $(VENV)/tested lint
 	$(BIN)/python -m pytest --quiet --numprocesses 2
+	$(BIN)/scorefield selftest
+	$(BIN)/scorefield selftest --prove
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check src tests benchmarks

@@ -1,4 +1,4 @@
-"""How the scorecard counts and tells; tests/test_numbers.py runs a part of it."""
+"""How the scorecard counts and tells; `make test` runs it as a user does, and its planted faults."""
 
 import math
 from contextlib import nullcontext

@@ -306,7 +306,7 @@ def check_installation(options: cli.Selftest) -> None:
         print(json.dumps({"size": size, "seed": options.seed, "tests": [outcome.as_json() for outcome in found]}))
     if failed := [outcome.name for outcome in found if not outcome.passed]:
         raise RuntimeError(f"{len(failed)} of {len(found)} tests failed: {', '.join(failed)}")
-    console.speaker(options)(f"all {len(found)} tests passed")
+    console.speaker(options)(f"passed: {len(found)} of {len(found)}")
 
 
 def run(options: cli.Common) -> None:
