@@ -1,17 +1,29 @@
-"""Samples of a run of images beside real ones and four controls, in the features of a small network trained here.
+"""Samples of a run of images beside real ones and four controls, other networks after the same seconds, and speed.
 
-Frechet distance, density and coverage (five neighbours) to the images that were kept from training, each beside that of
-as many training images, which are real. Controls: training images themselves, class means plus noise, a Gaussian for
-each class, a mixture of Gaussians of all. Then the shares of the classes that the network finds (chi-square against
-those of the data), copies of training images, bits per dimension, and how well a network that has seen only drawn
-images tells real ones, beside one that has seen as many real ones. Results go to benchmarks/results/images.json.
+`judge`: Frechet distance, density and coverage (five neighbours) in the features of a small network trained here, to
+images that were kept from training, each beside that of as many other real images that the features' network has not
+seen. Controls: training images themselves, class means plus noise, a Gaussian for each class, a mixture of Gaussians of
+all. Then the shares of the classes that the network finds (chi-square against those of the data), copies of training
+images, bits per dimension, and how well a network that has seen only drawn images tells real ones, beside one that has
+seen as many real ones. With --inception, the Frechet distance in the features of Inception-v3 too (torchmetrics, and
+the file of its weights: pt_inception-2015-12-05-6726825d.pth of torch-fidelity).
+`rival`: tutorial 002's U-Net through its own loop, or diffusers' UNet2DModel of as many weights through the plain loop
+of its documentation, trained for so many seconds on what the run learned from, and how far what it draws is from real.
+`speed`: training images a second and the share of the peak of a matrix product, ours and diffusers' taking turns.
+Results go to benchmarks/results/images.json.
 
-    SCOREFIELD_DATA=folder python benchmarks/images.py mnist RUN [--n 10000]
+    SCOREFIELD_DATA=folder python benchmarks/images.py judge mnist RUN [--n 10000] [--inception WEIGHTS]
+    SCOREFIELD_DATA=folder python benchmarks/images.py rival {tutorial,diffusers} RUN [--seconds 600] [--n 1000]
+    SCOREFIELD_DATA=folder python benchmarks/images.py speed [--rounds 5]
 """
 
 import argparse
+import dataclasses
 import json
+import math
+import statistics
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +34,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scorefield import data, images, metrics
-from scorefield.fidelity import precision_recall
+from scorefield.data import Images
+from scorefield.fidelity import frechet_distance, precision_recall
+from scorefield.fitting import Learner
+from scorefield.gallery import mnist_unet
+from scorefield.image_evaluation import Eyes, classifier, open_eyes
+from scorefield.images import ImageDensity
+from scorefield.pixels import PixelTransform
 from scorefield.samplers import STEPS
 from scorefield.tensors import spawn
 
@@ -31,58 +49,62 @@ PARTS = 200
 """Components of the mixture of all images, in the space of its leading COORDINATES."""
 
 COORDINATES = 50
-FEATURES = 64
+
+WIDTHS, LAYERS = (16, 32, 64), 2
+"""Channels of diffusers' network, which give it 0.68 million weights for the 0.66 of ours, and its blocks a level."""
+
+LEVELS = 1000
+"""Noise levels of diffusers' DDPM."""
 
 
-def network(x: Tensor, labels: Tensor, classes: int, seed: int, steps: int = 1500) -> nn.Module:
-    """Return a small convolutional network trained to tell classes of images x (n, channels, height, width)."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        side = x.shape[-1] // 4
-        net = nn.Sequential(
-            nn.Conv2d(x.shape[1], 16, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(32 * side**2, FEATURES),
-            nn.ReLU(),
-            nn.Dropout(0.2),
-            nn.Linear(FEATURES, classes),
-        )
-        optimizer, draw = torch.optim.Adam(net.parameters(), 2e-3), spawn(seed, "rows")
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for _ in range(steps):
-            index = torch.randint(len(x), (128,), generator=draw)
-            loss = functional.cross_entropy(net(x[index]), labels[index])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return net.eval()
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What a run is judged by: images as rows (n, d) and their classes, and the eyes that look at them."""
+
+    estimator: ImageDensity
+    train: Images
+    z: Tensor
+    test: Images
+    target: Tensor
+    real: Tensor
+    eyes: Eyes
+
+
+def open_run(name: str, folder: Path) -> Judged:
+    """Return a run with the images that it learned from, those that it is compared with, and real ones beside it.
+
+    MNIST's own test images are the target, and images of the training file that the run has kept are real ones too.
+    """
+    estimator = images.load(folder)
+    if name == "mnist":
+        every, test = data.read_mnist("train"), data.read_mnist("test")
+        first, validation, last = data.split(len(every.pixels), estimator.config_.seed)
+        kept = np.concatenate([validation, last])
+    else:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        every = data.as_images(digits.images.astype(np.uint8), digits.target)
+        first, validation, last = data.split(len(every.pixels), estimator.config_.seed)
+        test, kept = part(every, np.concatenate([validation, last])), np.zeros(0, np.int64)
+    transform = estimator.transform_
+    rows = lambda given: transform.forward(transform.rows(given.pixels))
+    train = part(every, first)
+    z = rows(train)
+    eyes = open_eyes(z, train, transform.shape, spawn(0, "eyes"))
+    real = torch.cat([rows(part(every, kept)), z[eyes.unused]])
+    return Judged(estimator, train, z, test, rows(test), real, eyes)
+
+
+def part(given: Images, rows: np.ndarray) -> Images:
+    """Return some of the images."""
+    return dataclasses.replace(given, pixels=given.pixels[rows], labels=given.labels[rows])
 
 
 @torch.no_grad()
 def accuracy(net: nn.Module, x: Tensor, labels: Tensor) -> float:
     """Return the share of images whose class is found."""
-    return float((torch.cat([net(part).argmax(1) for part in x.split(1000)]) == labels).float().mean())
-
-
-@torch.no_grad()
-def features(net: nn.Module, x: Tensor) -> Tensor:
-    """Return what the network sees before its last layer, (n, FEATURES)."""
-    return torch.cat([net[:-2](part) for part in x.split(1000)]).double()
-
-
-def frechet(x: Tensor, y: Tensor) -> float:
-    """|m - n|^2 + tr(A + B - 2 (A B)^(1/2)) of means m, n and covariances A, B (Heusel et al., 2017)."""
-    a, b = torch.cov(x.T), torch.cov(y.T)
-    values, vectors = torch.linalg.eigh(a)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ b @ root).clamp(min=0).sqrt().sum()
-    return float((x.mean(0) - y.mean(0)).square().sum() + a.trace() + b.trace() - 2 * cross)
+    return float((torch.cat([net(some).argmax(1) for some in x.split(1000)]) == labels).float().mean())
 
 
 def controls(train: Tensor, labels: Tensor, n: int, seed: int) -> dict[str, Tensor]:
@@ -113,71 +135,245 @@ def controls(train: Tensor, labels: Tensor, n: int, seed: int) -> dict[str, Tens
     return {name: x.clamp(low, high) for name, x in found.items()}
 
 
-def measure(name: str, folder: Path, n: int) -> dict:
-    """Return everything that the docs claim of one run."""
-    estimator = images.load(folder)
-    if name == "mnist":
-        train, test = data.read_mnist("train"), data.read_mnist("test")
-    else:
-        from sklearn.datasets import load_digits
+def draw(run: Judged, n: int) -> tuple[Tensor, float]:
+    """Return n images that a run draws, as rows, and the seconds it took."""
+    transform, began = run.estimator.transform_, time.perf_counter()
+    blocks = run.estimator.sample_blocks(n, None, 1.0, "adams", STEPS, 1)
+    rows = torch.cat([transform.forward(transform.rows(block)) for block in blocks])
+    return rows, time.perf_counter() - began
 
-        digits = load_digits()
-        every = data.as_images(digits.images.astype(np.uint8), digits.target)
-        first, validation, last = data.split(len(every.pixels), estimator.config_.seed)
-        kept = np.concatenate([validation, last])
-        train, test = (data.as_images(every.pixels[rows][:, 0], every.labels[rows]) for rows in (first, kept))
-    transform = estimator.transform_
-    rows = lambda given: transform.forward(transform.rows(given.pixels))
-    z, held_out = rows(train), rows(test)
-    labels, kept_labels = torch.from_numpy(train.labels), torch.from_numpy(test.labels)
-    shaped = lambda x: x.reshape(-1, *transform.shape)
-    n = min(n, len(held_out)) if name == "mnist" else n
-    began = time.perf_counter()
-    blocks = estimator.sample_blocks(n, None, 1.0, "adams", STEPS, 1)
-    drawn = torch.cat([transform.forward(transform.rows(block)) for block in blocks])
-    seconds = time.perf_counter() - began
-    told = torch.from_numpy(estimator.labels(n, None, 1))
-    net = network(shaped(z), labels, len(train.classes), 0)
-    found: dict = {"data": name, "n": n, "steps": estimator.n_iter_, "seconds for n samples": seconds}
-    found["accuracy of the features' network"] = accuracy(net, shaped(held_out), kept_labels)
-    shown = torch.randperm(len(z), generator=spawn(0, "real"))[:n]
-    real = z[shown]
-    target = features(net, shaped(held_out[:n]))
-    sets = {"real": real, "ours": drawn, **controls(z, labels, n, 0)}
+
+def fidelity(run: Judged, x: Tensor, n: int) -> dict[str, list[float]]:
+    """Return the Frechet distance, density and coverage of n images to as many of the target, with their errors."""
+    own, target = run.eyes.features(x[:n]), run.eyes.features(run.target[:n])
+    found = precision_recall(own, target)
+    told = {"frechet": frechet_distance(own, target), "density": found["density"], "coverage": found["coverage"]}
+    return {name: [value.value, value.stderr] for name, value in told.items()}
+
+
+def judge(name: str, folder: Path, n: int, inception: Path | None) -> dict:
+    """Return everything that the docs claim of one run."""
+    run = open_run(name, folder)
+    n = min(n, len(run.target)) if name == "mnist" else n
+    shaped = lambda x: x.reshape(-1, *run.estimator.transform_.shape)
+    labels, kept_labels = torch.from_numpy(run.train.labels), torch.from_numpy(run.test.labels)
+    drawn, seconds = draw(run, n)
+    told = torch.from_numpy(run.estimator.labels(n, None, 1))
+    found: dict = {"n": n, "steps": run.estimator.n_iter_, "seconds for n samples": seconds, "features": run.eyes.words}
+    sets = {"real": run.real[:n], "ours": drawn, **controls(run.z, labels, n, 0)}
     for title, x in sets.items():
-        own = features(net, shaped(x))
-        fidelity = precision_recall(own[:5000], target[:5000])
-        numbers = {key: fidelity[key].value for key in ("density", "coverage")}
-        found[title] = {"frechet": frechet(own, target), **numbers}
+        found[title] = fidelity(run, x, n)
+        if inception:
+            found[title]["frechet of Inception"] = [inception_distance(inception, shaped(x), shaped(run.target[:n]))]
         print(title, found[title], flush=True)
-    guessed = torch.cat([net(part).argmax(1) for part in shaped(drawn).split(1000)])
-    expected = np.array(estimator.frequencies_) * n
-    counts = np.bincount(guessed.numpy(), minlength=len(expected))
+    expected = np.array(run.estimator.frequencies_) * n
+    counts = np.bincount(run.eyes.classes(drawn).numpy(), minlength=len(expected))
     found["label counts, p"] = float(stats.chisquare(counts, expected * n / expected.sum()).pvalue)
-    found["told label found"] = float((guessed == told).float().mean())
-    m = min(1000, n, len(held_out))
-    copies = metrics.copying(drawn[:m], z, held_out[:m], generator=spawn(0, "copies"))
+    found["told label found"] = float((run.eyes.classes(drawn) == told).float().mean())
+    m = min(1000, n, len(run.target))
+    copies = metrics.copying(drawn[:m], run.z, run.target[:m], generator=spawn(0, "copies"))
     found["copies"] = {key: [value.model.value, value.real.value] for key, value in copies.items()}
-    bits = estimator.bits_per_dim(estimator.bound(test.pixels[:1000], estimator.positions(test)[:1000], 64, 0)).value
+    bound = run.estimator.bound(run.test.pixels[:1000], run.estimator.positions(run.test)[:1000], 64, 0)
+    bits = run.estimator.bits_per_dim(bound).value
     found["bits per dimension"] = [float(bits.mean()), float(bits.std() / len(bits) ** 0.5)]
-    from_drawn = network(shaped(drawn), told, len(train.classes), 1)
-    from_real = network(shaped(real), labels[shown], len(train.classes), 1)
-    found["accuracy from drawn images only"] = accuracy(from_drawn, shaped(held_out), kept_labels)
-    found["accuracy from as many real images"] = accuracy(from_real, shaped(held_out), kept_labels)
+    shown = torch.randperm(len(run.z), generator=spawn(0, "real"))[:n]
+    for title, x, classes in ("drawn", drawn, told), ("as many real", run.z[shown], labels[shown]):
+        net = classifier(shaped(x), classes, len(run.train.classes), 1)
+        found[f"accuracy from {title} images"] = accuracy(net, shaped(run.target), kept_labels)
     return found
 
 
+def inception_distance(weights: Path, x: Tensor, y: Tensor) -> float:
+    """Return the Frechet distance of images in the 2,048 features of Inception-v3 (Heusel et al., 2017)."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(2048, normalize=True, feature_extractor_weights_path=str(weights))
+    low, high = y.min(), y.max()
+    for images_of, real in ((x, False), (y, True)):
+        for some in images_of.split(100):
+            grey = ((some - low) / (high - low)).clamp(0, 1)
+            metric.update(grey.expand(-1, 3, -1, -1), real=real)
+    return float(metric.compute())
+
+
+# ------------------------------------------------------------------------------------------------------- other systems
+
+
+def tutorial(run: Judged, seconds: float, n: int) -> tuple[Tensor, int]:
+    """Return n images of tutorial 002's U-Net after so many seconds of its own loop, as rows, and its steps.
+
+    It draws by Euler-Maruyama as published, with 100 steps in place of 999, which take an hour for 1,000 images.
+    """
+    transform = run.estimator.transform_
+    net = mnist_unet.UNet(spawn(0, "init"))
+    pixels = torch.from_numpy(run.train.pixels).reshape(len(run.z), -1).float() / 255
+    steps = timed(mnist_unet.train(net, pixels, 0), seconds)
+    with torch.no_grad():
+        drawn = [mnist_unet.sample(net.eval(), 100, k, torch.linspace(1, 0, 101).double()) for k in range(n // 100)]
+    levels = (torch.cat(drawn).clamp(0, 1) * 255).round()
+    return transform.forward(levels.reshape(-1, *transform.shape).to(torch.uint8)), steps
+
+
+def diffusers_network() -> nn.Module:
+    """Return diffusers' U-Net without attention, of about as many weights as ours."""
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(0)
+    size = len(WIDTHS)
+    return UNet2DModel(
+        sample_size=28,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=LAYERS,
+        block_out_channels=WIDTHS,
+        down_block_types=("DownBlock2D",) * size,
+        up_block_types=("UpBlock2D",) * size,
+        norm_num_groups=8,
+        add_attention=False,
+    )
+
+
+def diffusers_steps(net: nn.Module, pixels: Tensor) -> Iterator[float]:
+    """Train diffusers' network on pixels (n, 1, 28, 28) from -1 to 1 by its plain loop, with Adam.
+
+    The documentation's loop takes AdamW at 1e-4 and batches of 16; 1e-3 and 128 are better here.
+    """
+    from diffusers import DDPMScheduler
+
+    scheduler = DDPMScheduler(num_train_timesteps=LEVELS)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
+    while True:
+        clean = pixels[torch.randint(len(pixels), (128,))]
+        noise, level = torch.randn_like(clean), torch.randint(LEVELS, (128,))
+        loss = functional.mse_loss(net(scheduler.add_noise(clean, noise, level), level).sample, noise)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        yield loss.item()
+
+
+def diffusers(run: Judged, seconds: float, n: int) -> tuple[Tensor, int]:
+    """Return n images of diffusers' U-Net after so many seconds, by its DDIM with 100 steps, and its training steps."""
+    from diffusers import DDIMScheduler
+
+    transform, net = run.estimator.transform_, diffusers_network()
+    pixels = torch.from_numpy(run.train.pixels).float() / 127.5 - 1
+    steps = timed(diffusers_steps(net, pixels), seconds)
+    scheduler = DDIMScheduler(num_train_timesteps=LEVELS)
+    scheduler.set_timesteps(100)
+    drawn = []
+    with torch.no_grad():
+        for _ in range(n // 100):
+            x = torch.randn(100, *pixels.shape[1:])
+            for level in scheduler.timesteps:
+                x = scheduler.step(net(x, level).sample, level, x).prev_sample
+            drawn.append(x)
+    levels = ((torch.cat(drawn).clamp(-1, 1) + 1) * 127.5).round()
+    return transform.forward(levels.to(torch.uint8)), steps
+
+
+def timed(steps: Iterator[float], seconds: float) -> int:
+    """Take steps for so many seconds of wall time; return how many."""
+    began = time.perf_counter()
+    for done, _ in enumerate(steps, 1):
+        if time.perf_counter() - began > seconds:
+            return done
+    return 0
+
+
+RIVALS: dict[str, Callable[[Judged, float, int], tuple[Tensor, int]]] = {"tutorial": tutorial, "diffusers": diffusers}
+
+
+def rival(name: str, folder: Path, seconds: float, n: int) -> dict:
+    """Return the fidelity of another system after so many seconds, beside that of the run and of real images."""
+    run = open_run("mnist", folder)
+    drawn, steps = RIVALS[name](run, seconds, n)
+    found: dict = {"seconds": seconds, "n": n, "steps": steps, name: fidelity(run, drawn, n)}
+    found["ours"] = {"steps": run.estimator.n_iter_} | fidelity(run, draw(run, n)[0], n)
+    return found | {"real": fidelity(run, run.real, n)}
+
+
+def speed(rounds: int) -> dict:
+    """Return training images a second and the share of the peak of a matrix product: medians, taking turns."""
+    every = data.read_mnist("train")
+    transform = PixelTransform.fit(every.pixels, every.layout)
+    problem = images.problem_of(every, transform, 0)
+    config = dataclasses.replace(images.settings(problem, "vp", "denoising", 0, None, 10), steps=10**6)
+    learner = Learner(config, problem)
+    theirs = diffusers_network()
+    loops: dict[str, tuple[Iterator, nn.Module]] = {
+        "ours": (learner.run(), learner.model),
+        "diffusers": (diffusers_steps(theirs, torch.from_numpy(every.pixels).float() / 127.5 - 1), theirs),
+    }
+    found: dict = {"threads": torch.get_num_threads()}
+    work = {name: operations(loop) for name, (loop, _) in loops.items()}
+    taken: dict[str, list[float]] = {name: [] for name in loops}
+    peaks = []
+    for _ in range(rounds):
+        peaks.append(peak())
+        for name, (loop, _) in loops.items():
+            began = time.perf_counter()
+            for _ in range(10):
+                next(loop)
+            taken[name].append((time.perf_counter() - began) / 10)
+    for name, (_, net) in loops.items():
+        seconds = statistics.median(taken[name])
+        share = work[name] / seconds / statistics.median(peaks)
+        weights = sum(p.numel() for p in net.parameters())
+        found[name] = {"weights": weights, "images a second": 128 / seconds, "share of the peak": share}
+    return found
+
+
+def operations(loop: Iterator) -> float:
+    """Return the floating-point operations of one step, of matrix products and convolutions."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    for _ in range(3):
+        next(loop)
+    with FlopCounterMode(display=False) as counter:
+        next(loop)
+    return float(counter.get_total_flops())
+
+
+def peak() -> float:
+    """Return the operations a second of a product of two matrices of 2,048 rows, the best of five."""
+    x = torch.randn(2048, 2048)
+    best = math.inf
+    for _ in range(5):
+        began = time.perf_counter()
+        x @ x
+        best = min(best, time.perf_counter() - began)
+    return 2 * 2048**3 / best
+
+
 def main() -> None:
-    """Measure one run, print and keep the numbers."""
+    """Do what is asked, print and keep the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", choices=["digits", "mnist"])
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--n", type=int, default=10_000)
+    commands = parser.add_subparsers(dest="command", required=True)
+    judged = commands.add_parser("judge")
+    judged.add_argument("data", choices=["digits", "mnist"])
+    judged.add_argument("run", type=Path)
+    judged.add_argument("--n", type=int, default=10_000)
+    judged.add_argument("--inception", type=Path)
+    other = commands.add_parser("rival")
+    other.add_argument("name", choices=list(RIVALS))
+    other.add_argument("run", type=Path)
+    other.add_argument("--seconds", type=float, default=600.0)
+    other.add_argument("--n", type=int, default=1000)
+    commands.add_parser("speed").add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(2)
+    if options.command == "judge":
+        found = judge(options.data, options.run, options.n, options.inception)
+        key = f"{options.data}, {found['steps']} steps"
+    elif options.command == "rival":
+        found = rival(options.name, options.run, options.seconds, options.n)
+        key = f"{options.name}, {options.seconds:.0f} s"
+    else:
+        found, key = speed(options.rounds), "speed"
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    found = measure(options.data, options.run, options.n)
-    results[f"{options.data}, {found['steps']} steps"] = found
+    results[key] = found
     RESULTS.write_text(json.dumps(results, indent=1))
     print(json.dumps(found, indent=1))
 

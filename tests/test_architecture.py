@@ -27,7 +27,7 @@ LAYERS = [
     {"images"},
     {"estimator"},
     {"evaluation", "density_table"},
-    {"gallery", "console"},
+    {"gallery", "console", "image_evaluation"},
     {"image_commands", "selftest"},
     {"commands", "__main__"},
 ]

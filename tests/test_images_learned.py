@@ -222,7 +222,14 @@ def test_a_user_asks_for_probabilities_judgement_and_pictures(fitted, command, t
     assert code == 0, error
     code, out, error = command("evaluate", run, "--json")
     assert code == 0, error
-    assert {"bits per dimension (a bound)", "copying", "near_duplicates"} <= set(json.loads(out))
+    found = json.loads(out)
+    assert {"bits_per_dim", "copying", "near_duplicates", "frechet_distance", "coverage", "verdict"} <= set(found)
+    nats = found["bits_per_dim"]["value"] * SIDE**2 * math.log(2)
+    assert found["log_probability"]["value"] == pytest.approx(-nats, rel=1e-5)
+    code, out, _ = command("evaluate", run)
+    assert code == 0
+    assert "right about the classes of" in out
+    assert f"verdict: {found['verdict']['sentence'][:12]}" in out
     assert command("plot", run)[0] == 0
     assert {p.name for p in (run / "figures").iterdir()} == {"overview.png", "path.png", "nearest.png", "loss.png"}
 

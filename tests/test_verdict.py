@@ -146,7 +146,7 @@ def test_few_rows_give_a_verdict_that_says_what_it_could_have_seen(n, m, generat
 def test_what_a_verdict_says_it_would_have_seen_is_seen_nine_times_in_ten(generator):
     # 400 repetitions: within 5 standard errors of 0.9, 6e-7; normal columns, for which the formulas are asymptotic.
     n, m, level = 2_000, 500, 1e-4
-    visible = module._visible(n, m, level, copies=False)
+    visible = module.visible(n, m, level)
     seen = {"shift": 0, "spread": 0}
     for _ in range(400):
         x, y = (torch.randn(k, generator=generator, dtype=F64) for k in (n, m))

@@ -39,12 +39,11 @@ class Finding:
         return f"{self.sentence} (p {f'= {self.p_value:.0e}' if self.p_value > 0 else '< 1e-300'})"
 
 
-def mode_findings(x: Tensor, y: Tensor, places: Sequence[str], level: float) -> list[Finding]:
+def mode_findings(x: Tensor, y: Tensor, names: Sequence[str], level: float) -> list[Finding]:
     """Return the missing modes and, of wrong weights among the others, that which is off most.
 
-    x and y are the modes of samples and of rows, places where modes are; a test rejects at p <= level.
+    x and y are the modes of samples and of rows, 0 to their number - 1; a test rejects at p <= level.
     """
-    names = [f"mode {k + 1} of {len(places)} (around {place})" for k, place in enumerate(places)]
     findings = []
     p_values, p, q = mode_tests(x, y, len(names)), _shares(x, len(names)), _shares(y, len(names))
     for k in range(len(names)):

@@ -35,9 +35,8 @@ class Evaluation:
 
     def as_json(self) -> dict[str, object]:
         """Return all numbers as one flat object, metrics with their excess."""
-        found = {name: dataclasses.asdict(value) | {"excess": value.excess} for name, value in self.compared.items()}
         others = {key: value for key, value in dataclasses.asdict(self).items() if key not in ("compared", "verdict")}
-        return others | found | {"verdict": dataclasses.asdict(self.verdict)}
+        return others | compared_json(self.compared) | {"verdict": dataclasses.asdict(self.verdict)}
 
     def lines(self) -> list[str]:
         """Return the lines that are printed, up to 120 columns wide."""
@@ -46,13 +45,25 @@ class Evaluation:
             f"{self.rows:,} held-out rows; +- one standard error; distances in decorrelated standard deviations",
             f"{f'log-likelihood of {rows:,} rows, nats':38}{self.log_likelihood!s:>22}",
             f"{'  of one Gaussian fitted to the data':38}{self.gaussian_log_likelihood!s:>22}",
-            f"{'':38}{'this model':>22}{'real against real':>22}{'excess, in errors':>20}",
-            *(
-                f"{name.replace('_', ' '):38}{value.model!s:>22}{value.real!s:>22}{value.excess:>20.1f}"
-                for name, value in self.compared.items()
-            ),
-            *textwrap.wrap(f"verdict: {self.verdict.sentence}", 120, subsequent_indent="  ", break_on_hyphens=False),
+            *compared_lines(self.compared, self.verdict),
         ]
+
+
+def compared_lines(compared: dict[str, Comparison], verdict: Verdict) -> list[str]:
+    """Return metrics of a model beside those of real rows, and the verdict, as lines of up to 120 columns."""
+    return [
+        f"{'':38}{'this model':>22}{'real against real':>22}{'excess, in errors':>20}",
+        *(
+            f"{name.replace('_', ' '):38}{value.model!s:>22}{value.real!s:>22}{value.excess:>20.1f}"
+            for name, value in compared.items()
+        ),
+        *textwrap.wrap(f"verdict: {verdict.sentence}", 120, subsequent_indent="  ", break_on_hyphens=False),
+    ]
+
+
+def compared_json(compared: dict[str, Comparison]) -> dict[str, object]:
+    """Return metrics with their excess as one flat object."""
+    return {name: dataclasses.asdict(value) | {"excess": value.excess} for name, value in compared.items()}
 
 
 def evaluate(estimator: ScoreDensity, held_out: pd.DataFrame, train: pd.DataFrame | None, seed: int) -> Evaluation:

@@ -12,19 +12,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scorefield import cli, console, data, image_plots, images, plots, requests, runs
+from scorefield import cli, console, data, image_evaluation, image_plots, images, plots, requests, runs
 from scorefield.data import Images
 from scorefield.images import ImageDensity
-from scorefield.metrics import copying
 from scorefield.pixels import PixelTransform
 from scorefield.samplers import STEPS
-from scorefield.tensors import spawn
 
 SHOWN, PATH = 64, 8
 """Images in a grid of `plot`, and images whose way from noise it shows."""
-
-JUDGED = 1000
-"""Held-out images that `evaluate` takes at most; it draws as many."""
 
 BOUND_BLOCK = 256
 """Images whose probability is asked for at once."""
@@ -104,35 +99,12 @@ def logprob(options: cli.Logprob) -> None:
 
 
 def evaluate(options: cli.Evaluate) -> None:
-    """Print bits per dimension of held-out images, and whether drawn images are copies of those learned from."""
+    """Print how a RUN compares with held-out images: bits per dimension, distances, copies, and the verdict."""
     estimator, run = _open(options.run, options), runs.read(options.run)
     train, held_out, notes = _known(run, options.against)
     console.speaker(options)(*(f"note: {note}" for note in notes))
-    count, told = min(JUDGED, len(held_out.pixels)), estimator.positions(held_out)
-    bound = estimator.bound(held_out.pixels[:count], None if told is None else told[:count], 64, options.seed)
-    drawn = np.concatenate(list(estimator.sample_blocks(count, None, 1.0, "adams", STEPS, options.seed)))
-    rows = lambda pixels: run.pixels.forward(run.pixels.rows(pixels))
-    found = copying(
-        rows(drawn),
-        rows(train.pixels),
-        rows(held_out.pixels[:count]),
-        generator=spawn(options.seed, "evaluate"),
-    )
-    nats = float(bound.value.mean()), float(bound.value.std() / len(bound.value) ** 0.5)
-    numbers: dict[str, tuple[float, float]] = {"log-probability of an image (a bound), nats": nats}
-    if run.pixels.step:
-        bits = estimator.bits_per_dim(bound).value
-        numbers["bits per dimension (a bound)"] = float(bits.mean()), float(bits.std() / len(bits) ** 0.5)
-    if options.json:
-        values = {name: {"value": value, "stderr": error} for name, (value, error) in numbers.items()}
-        copies = {name: dataclasses.asdict(comparison) for name, comparison in found.items()}
-        print(json.dumps({"run": str(options.run), "images": count, **values, **copies}, default=float))
-        return
-    print(f"{count} held-out images")
-    for name, (value, error) in numbers.items():
-        print(f"{name:45}{value:.4f} +- {error:.4f}")
-    for name, comparison in found.items():
-        print(f"{name:45}{comparison.model}   real images {comparison.real}")
+    found = image_evaluation.evaluate(estimator, train, held_out, options.seed)
+    print(json.dumps({"run": str(options.run)} | found.as_json()) if options.json else "\n".join(found.lines()))
 
 
 def plot(options: cli.Plot) -> None:

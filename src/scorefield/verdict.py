@@ -77,31 +77,41 @@ def verdict(
         findings.append(copied)
         x = draw(x, max(MIN_ROWS, len(reference) // INDEPENDENT), generator)
     labels = [label(white(rows)) for rows in (x, y, reference)]
-    places = [_place(reference[labels[2] == k], reference, names) for k in range(modes)]
-    if found := mode_findings(labels[0], labels[1], places, level):
+    place = lambda k: _place(reference[labels[2] == k], reference, names)
+    modes_called = [f"mode {k + 1} of {modes} (around {place(k)})" for k in range(modes)]
+    if found := mode_findings(labels[0], labels[1], modes_called, level):
         findings += found
         x, y = same_shares(x, y, labels[0], labels[1], generator)
     if min(len(x), len(y)) >= MIN_ROWS:
         findings += _shape_findings(x, y, reference, names, level, generator)
 
     findings.sort(key=lambda finding: (finding.kind != "copies", -finding.effect))
-    visible = _visible(len(samples), len(held_out), level, copied is not None)
-    sizes = f"{tests} tests, {len(samples):,} samples against {len(held_out):,} rows"
-    sizes += f", family false-alarm rate {FALSE_ALARMS:g}"
+    seen = visible(len(samples), len(held_out), level)
+    if copied is None:
+        del seen["copies"]
+    return as_verdict(findings, tests, len(samples), len(held_out), seen)
+
+
+def as_verdict(findings: list[Finding], tests: int, samples: int, rows: int, visible: dict[str, float]) -> Verdict:
+    """Return the verdict that findings make, in a sentence; visible: what would have been seen nine times in ten."""
+    sizes = f"{tests} tests, {samples:,} samples against {rows:,} rows, family false-alarm rate {FALSE_ALARMS:g}"
     sentence = _unlike(findings, sizes) if findings else _alike(visible, sizes)
-    return Verdict(sentence, tuple(findings), tests, len(samples), len(held_out), FALSE_ALARMS, visible)
+    return Verdict(sentence, tuple(findings), tests, samples, rows, FALSE_ALARMS, visible)
+
+
+SEEN = {
+    "shift": "a shift of {:.2g} standard deviations",
+    "spread": "a spread of x{:.3g}",
+    "copies": "{:.0%} of copies",
+}
 
 
 def _alike(visible: dict[str, float], sizes: str) -> str:
-    text = {
-        "shift": "a shift of {:.2g} standard deviations",
-        "spread": "a spread of x{:.3g}",
-        "copies": "{:.0%} of copies",
-    }
-    seen = ", ".join(text[name].format(value) for name, value in visible.items())
+    seen = ", ".join(SEEN[name].format(value) for name, value in visible.items())
+    where = ", in a normal column" if "shift" in visible else ""
     return (
         f"The samples could not be told from held-out rows ({sizes}). "
-        f"What would have been seen nine times in ten, in a normal column: {seen}."
+        f"What would have been seen nine times in ten{where}: {seen}."
     )
 
 
@@ -110,7 +120,7 @@ def _unlike(findings: list[Finding], sizes: str) -> str:
     return f"NOT like the data ({sizes}): {'; '.join([*map(str, findings[:SHOWN]), *more])}."
 
 
-def _visible(n: int, m: int, level: float, copies: bool) -> dict[str, float]:
+def visible(n: int, m: int, level: float) -> dict[str, float]:
     """Return the smallest shift, in standard deviations, factor of spread and share of copies that are seen.
 
     Of n samples and m rows, in a normal column: the tests of Mann and Whitney and of Ansari and Bradley need 3 / pi and
@@ -120,7 +130,7 @@ def _visible(n: int, m: int, level: float, copies: bool) -> dict[str, float]:
 
     errors = float(norm.isf(level / 2) + norm.ppf(POWER)) * math.sqrt(1 / n + 1 / m)
     found = {"shift": errors * math.sqrt(math.pi / 3), "spread": math.exp(errors * math.pi / math.sqrt(12))}
-    return found | ({"copies": min(1.0, errors / math.sqrt(3))} if copies else {})
+    return found | {"copies": min(1.0, errors / math.sqrt(3))}
 
 
 def _shape_findings(

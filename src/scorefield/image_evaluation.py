@@ -1,0 +1,196 @@
+"""What `scorefield evaluate` finds of images: probabilities, distances in learned features, and the verdict."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from scorefield import fidelity, metrics
+from scorefield.causes import Finding, mode_findings
+from scorefield.data import Images
+from scorefield.diagnostics import copying_test, joint_test
+from scorefield.evaluation import compared_json, compared_lines
+from scorefield.images import ImageDensity
+from scorefield.metrics import ROWS, Comparison, Estimate, Rows
+from scorefield.samplers import STEPS
+from scorefield.tensors import integer, spawn
+from scorefield.verdict import FALSE_ALARMS, Verdict, as_verdict, visible
+
+Seen = Float[Tensor, "_ k"]
+"""Features of images, (n, k), in float64."""
+
+JUDGED = 1000
+"""Held-out images that are taken at most; as many are drawn."""
+
+FEATURES, TRAINING, BATCH, RATE = 64, 1500, 128, 2e-3
+"""Of the network that learns to tell the classes: what it sees, its steps, images a step, its learning rate."""
+
+SIDE = 32
+"""Larger images are averaged down to this before that network sees them."""
+
+
+@dataclass(frozen=True)
+class ImageEvaluation:
+    """A model against held-out images: a bound of their probability, metrics beside real images, and the verdict.
+
+    seen_by says in what features images are compared; the bound is in nats and, of levels, in bits per dimension.
+    """
+
+    images: int
+    seen_by: str
+    log_probability: Estimate
+    bits_per_dim: Estimate | None
+    compared: dict[str, Comparison]
+    verdict: Verdict
+
+    def as_json(self) -> dict[str, object]:
+        """Return all numbers as one flat object, metrics with their excess."""
+        found = dataclasses.asdict(self)
+        del found["compared"]
+        return found | compared_json(self.compared)
+
+    def lines(self) -> list[str]:
+        """Return the lines that are printed, up to 120 columns wide."""
+        bits = [] if self.bits_per_dim is None else [f"{'bits per dimension (a bound)':38}{self.bits_per_dim!s:>22}"]
+        return [
+            f"{self.images:,} held-out images, as many drawn; +- one standard error",
+            f"compared in {self.seen_by}",
+            f"{'log-probability (a bound), nats':38}{self.log_probability!s:>22}",
+            *bits,
+            *compared_lines(self.compared, self.verdict),
+        ]
+
+
+def evaluate(estimator: ImageDensity, train: Images, held_out: Images, seed: int) -> ImageEvaluation:
+    """Return how an estimator compares with held-out images, given those that it learned from.
+
+    Raises ValueError for fewer than 10 images of either.
+    """
+    transform, generator = estimator.transform_, spawn(seed, "evaluate")
+    count, told = min(JUDGED, len(held_out.pixels)), estimator.positions(held_out)
+    drawn = np.concatenate(list(estimator.sample_blocks(count, None, 1.0, "adams", STEPS, seed)))
+    rows = lambda pixels: transform.forward(transform.rows(pixels))
+    x, y, z = metrics.checked(samples=rows(drawn), held_out=rows(held_out.pixels[:count]), train=rows(train.pixels))
+    bound = estimator.bound(held_out.pixels[:count], None if told is None else told[:count], 64, seed)
+    bits = metrics.mean_log_likelihood(estimator.bits_per_dim(bound).value) if transform.step else None
+    eyes = open_eyes(z.float(), train, transform.shape, generator)
+    look = lambda rows: eyes.features(rows.float())
+    seen = look(x), look(y), look(z[eyes.unused])
+    compared = in_features(*seen, generator=generator) | metrics.copying(x, z, y, generator=generator)
+    told_apart = eyes.classes(x.float()), eyes.classes(y.float())
+    judged = verdict((x, y, z), seen, told_apart, [f"class {name}" for name in train.classes], generator)
+    return ImageEvaluation(count, eyes.words, metrics.mean_log_likelihood(bound.value), bits, compared, judged)
+
+
+def in_features(samples: Rows, held_out: Rows, train: Rows, *, generator: Generator) -> dict[str, Comparison]:
+    """Return Frechet distance, precision, recall, density and coverage, and what a classifier tells, beside real rows.
+
+    Raises ValueError for fewer than 10 rows.
+    """
+    n = min(len(samples), len(held_out), len(train))
+    x, y, real = (metrics.draw(rows, n, generator) for rows in (samples, held_out, train))
+    frechet = Comparison(*(fidelity.frechet_distance(rows, y) for rows in (x, real)))
+    return {"frechet_distance": frechet} | fidelity.describe(samples, held_out, train, generator=generator)
+
+
+def verdict(
+    pixels: tuple[Rows, Rows, Rows],
+    seen: tuple[Seen, Seen, Seen],
+    labels: tuple[Tensor, Tensor],
+    names: list[str],
+    generator: Generator,
+) -> Verdict:
+    """Return the verdict on drawn images, given held-out and training ones: as pixels (n, d), and as features.
+
+    labels: the classes that the features' network finds in drawn and held-out images, names: those of the classes.
+    Copies are looked for in the pixels, wrong shares of classes as of modes, another law in the features. Tests are
+    held to 0.001 / tests (Bonferroni), so that images of the population itself fail once in a thousand times at most.
+    """
+    tests = 2 + len(names)
+    level, findings = FALSE_ALARMS / tests, []
+    p_value, share = copying_test(*pixels, generator)
+    if p_value <= level:
+        text = f"about {share:.0%} of the images are copies of training images"
+        findings.append(Finding("copies", text, p_value, share))
+    if names:
+        findings += mode_findings(*labels, names, level)
+    p_value, effect = joint_test(*seen, generator)
+    if p_value <= level:
+        text = f"the images have another law: they can be told from real ones by {effect:.0%} of a perfect distinction"
+        findings.append(Finding("joint shape", text, p_value, effect))
+    n, m = len(pixels[0]), len(pixels[1])
+    return as_verdict(findings, tests, n, m, {"copies": visible(n, m, level)["copies"]})
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What tells the classes (n,) of rows (n, d) and their features (n, k); `words` say what they are.
+
+    unused: positions of training images from which nothing of this was learned, and which may stand for others.
+    """
+
+    classes: Callable[[Tensor], Tensor]
+    features: Callable[[Tensor], Seen]
+    words: str
+    unused: Tensor
+
+
+def open_eyes(z: Rows, train: Images, shape: tuple[int, ...], generator: Generator) -> Eyes:
+    """Return what tells the classes and the features of images, learned from four fifths of the training images.
+
+    z are these as rows (n, d). Where they have two classes or more, a small convolutional network learns to tell them,
+    and features are what it sees before its last layer; else they are leading principal coordinates.
+    """
+    order = torch.randperm(len(z), generator=generator)
+    unused, used = order[: len(z) // 5], order[len(z) // 5 :]
+    if train.labels is None or len(train.classes) < 2:
+        centre = z[used].mean(0)
+        axes = torch.linalg.svd((z[used[:ROWS]] - centre).double(), full_matrices=False)[2][:FEATURES].T
+        nothing = lambda rows: torch.zeros(len(rows), dtype=torch.long)
+        coordinates = lambda rows: (rows - centre).double() @ axes
+        return Eyes(nothing, coordinates, f"{axes.shape[1]} principal coordinates", unused)
+    labels = torch.from_numpy(train.labels)
+    images = lambda rows: rows.reshape(-1, *shape)
+    net = classifier(images(z[used]), labels[used], len(train.classes), integer(generator) % 2**31)
+    tell = torch.no_grad()(lambda rows: torch.cat([net(part).argmax(1) for part in images(rows).split(1000)]))
+    see = torch.no_grad()(lambda rows: torch.cat([net[:-2](part) for part in images(rows).split(1000)]).double())
+    right = float((tell(z[unused]) == labels[unused]).double().mean())
+    words = f"{FEATURES} features of a network that is right about the classes of {right:.1%} of other real images"
+    return Eyes(tell, see, words, unused)
+
+
+def classifier(x: Tensor, labels: Tensor, classes: int, seed: int) -> nn.Sequential:
+    """Return a small convolutional network trained to tell the classes of images x (n, channels, height, width)."""
+    height, width = (min(side, SIDE) for side in x.shape[2:])
+    smaller = lambda k: (-(-height // k), -(-width // k))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = nn.Sequential(
+            nn.AdaptiveAvgPool2d(smaller(1)),
+            nn.Conv2d(x.shape[1], 16, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveMaxPool2d(smaller(2)),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveMaxPool2d(smaller(4)),
+            nn.Flatten(),
+            nn.Linear(32 * smaller(4)[0] * smaller(4)[1], FEATURES),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Linear(FEATURES, classes),
+        )
+        optimizer, draw = torch.optim.Adam(net.parameters(), RATE), spawn(seed, "rows")
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, TRAINING)
+        for _ in range(TRAINING):
+            index = torch.randint(len(x), (BATCH,), generator=draw)
+            loss = functional.cross_entropy(net(x[index]), labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return net.eval()
