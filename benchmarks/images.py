@@ -50,7 +50,7 @@ PARTS = 200
 
 COORDINATES = 50
 
-WIDTHS, LAYERS = (16, 32, 64), 2
+WIDTHS, LAYERS = (16, 40, 48), 2
 """Channels of diffusers' network, which give it 0.68 million weights for the 0.66 of ours, and its blocks a level."""
 
 LEVELS = 1000

@@ -138,7 +138,7 @@ def later_model() -> AbstractContextManager:
 def start_late() -> AbstractContextManager:
     """Plant walks whose first step begins near the end of time, whatever the first time is."""
     stack, right = ExitStack(), walks.pairs
-    wrong = lambda times: right(torch.cat([torch.full_like(times[:1], 0.99), times[1:]]))
+    wrong = lambda times: right(torch.cat([torch.full_like(times[:1], 0.9999), times[1:]]))
     for module in (walks, samplers, exponential):
         stack.enter_context(patch.object(module, "pairs", wrong))
     return stack
