@@ -13,7 +13,7 @@ SOURCE = Path(scorefield.__file__).parent
 
 LAYERS = [
     {"types", "stopping"},
-    {"tensors", "ode", "brownian", "cli", "columns", "recovery"},
+    {"tensors", "ode", "brownian", "cli", "columns", "recovery", "muon"},
     {"process", "densities", "data", "transforms", "nets", "pixels"},
     {"sde", "prediction", "divergence", "times", "toys", "metrics", "checkpoint"},
     {"model", "base", "diagnostics", "fidelity"},

@@ -72,7 +72,7 @@ def test_the_learning_rate_rises_and_falls_to_zero():
     trainer = Trainer(learned(VP(), "v", 1), steps=400, learning_rate=2.0)
     rates = []
     for _ in trainer.run(quadratic(trainer)):
-        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        rates.append(trainer.optimizers["optimizer"].param_groups[0]["lr"])
     assert rates[0] == pytest.approx(2.0 / WARM_UP)
     assert max(rates) == pytest.approx(rates[WARM_UP - 1])
     assert rates[200] == pytest.approx(2.0 * (1 + math.cos(math.pi / 2)) / 2)

@@ -9,12 +9,16 @@ import torch
 from torch import Generator, Tensor, nn
 
 from scorefield.model import ScoreModel
+from scorefield.muon import Muon, suits
 
 AVERAGE = 0.999
 """The decay of the averaged weights, reached after a warm-up: the k-th step uses min(AVERAGE, k / (k + 10))."""
 
 SKIPS = 10
 """Training ends after so many steps in a row whose loss or gradient is not finite."""
+
+MUON_RATE = 10.0
+"""The learning rate of Muon over that of Adam."""
 
 WARM_UP = 100
 """Steps over which the learning rate rises, before it falls to 0 along a cosine."""
@@ -33,7 +37,9 @@ class Progress:
 
 
 class Trainer:
-    """A model in training: its weights, their running average, Adam's moments and the number of steps done.
+    """A model in training: its weights, their running average, the optimizers' moments and the number of steps done.
+
+    Adam takes the steps; where the network has convolutions, Muon takes those of its larger matrices.
 
     The learning rate rises for WARM_UP steps and falls to 0 at step `steps` along a cosine; `average` is the
     model to use. A step whose loss or gradient is not finite changes neither weights nor moments: it is skipped and
@@ -44,7 +50,13 @@ class Trainer:
         self.model, self.steps, self.learning_rate, self.step = model, steps, learning_rate, 0
         self.skipped, self.in_a_row = 0, 0
         self.average = copy.deepcopy(model).requires_grad_(False)
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+        weights = list(model.parameters())
+        matrices = [w for w in weights if suits(w)] if any(w.ndim == 4 for w in weights) else []
+        others = [w for w in weights if all(w is not matrix for matrix in matrices)]
+        adam = torch.optim.Adam(others, lr=learning_rate, fused=True)
+        self.optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": adam}
+        if matrices:
+            self.optimizers["muon"] = Muon(matrices, MUON_RATE * learning_rate)
 
     def run(self, loss: Callable[[], Tensor]) -> Iterator[Progress]:
         """Take steps on loss(), one number, until `steps` are done, and report each.
@@ -53,7 +65,7 @@ class Trainer:
         """
         while self.step < self.steps:
             value = loss()
-            self.optimizer.zero_grad()
+            self.model.zero_grad()
             value.backward()
             wrong = self._not_finite(value.detach())
             if wrong:
@@ -88,9 +100,10 @@ class Trainer:
 
     def _update(self) -> None:
         self.in_a_row = 0
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * _schedule(self.step, self.steps)
-        self.optimizer.step()
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = optimizer.defaults["lr"] * _schedule(self.step, self.steps)
+            optimizer.step()
         decay = min(AVERAGE, self.step / (self.step + 10))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
 
@@ -98,8 +111,9 @@ class Trainer:
         """Return everything that changes in training, as tensors by name: weights, average, moments, step."""
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         state |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        for kind, optimizer in self.optimizers.items():
+            for index, moments in optimizer.state_dict()["state"].items():
+                state |= {f"{kind}.{index}.{name}": value for name, value in moments.items()}
         state |= {name: torch.tensor(getattr(self, name)) for name in COUNTS}
         return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
 
@@ -112,11 +126,12 @@ class Trainer:
             setattr(self, name, int(state.get(name, 0)))
         self.model.load_state_dict(_part(state, "model."))
         self.average.load_state_dict(_part(state, "average."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in _part(state, "optimizer.").items():
-            index, key = name.split(".", 1)
-            moments.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        for kind, optimizer in self.optimizers.items():
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name, value in _part(state, f"{kind}.").items():
+                index, key = name.split(".", 1)
+                moments.setdefault(int(index), {})[key] = value
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
 
 
 def batches(data: Tensor, size: int, generator: Generator) -> Iterator[Tensor]:
