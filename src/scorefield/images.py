@@ -31,7 +31,7 @@ BLOCK = 64
 WIDTH, DEPTH = 48, 2
 """Features of the network at its finest level, and residual blocks a level."""
 
-BATCH, LEARNING_RATE = 128, 2e-3
+BATCH, LEARNING_RATE = 64, 2e-3
 """Images a step, and the largest learning rate."""
 
 NOISE_MEDIAN, NOISE_SPREAD = 0.3, 1.6
