@@ -65,18 +65,40 @@ def test_a_weight_without_a_gradient_stays():
 
 
 def test_in_a_network_of_convolutions_the_large_matrices_are_its_own_and_all_others_adams():
-    net = UNet((1, 8, 8), width=16, depth=1, classes=3, generator=spawn(0))
+    net = UNet((1, 8, 8), width=16, depth=1, classes=20, generator=spawn(0))
     trainer = Trainer(ScoreModel(net, VP(), torch.zeros(64), torch.ones(64), "v"), 400, 0.002)
     mine, others = (
         {id(p) for group in trainer.optimizers[kind].param_groups for p in group["params"]}
         for kind in ("muon", "optimizer")
     )
-    assert mine == {id(p) for p in net.parameters() if suits(p)}
+    assert mine == {id(p) for p in net.parameters() if suits(p) and p is not net.label.weight}
     assert mine | others == {id(p) for p in net.parameters()}
     assert not mine & others
     for _ in zip(range(3), trainer.run(lambda: sum(p.square().sum() for p in net.parameters())), strict=False):
         rates = {kind: optimizer.param_groups[0]["lr"] for kind, optimizer in trainer.optimizers.items()}
         assert rates["muon"] == pytest.approx(MUON_RATE * rates["optimizer"])
+
+
+def test_moments_of_other_shapes_are_refused():
+    """A fused step writes where its weights are, whatever the shape of the moments."""
+    model = ScoreModel(UNet((1, 8, 8), 16, 1, generator=spawn(0)), VP(), torch.zeros(64), torch.ones(64), "v")
+    trainer = Trainer(model, 10)
+    loss = lambda: sum(p.square().sum() for p in model.parameters())
+    for _ in zip(range(2), trainer.run(loss), strict=False):
+        pass
+    good = trainer.state()
+    names = [next(name for name in good if name.startswith(kind) and good[name].ndim) for kind in ("optimizer", "muon")]
+    for name in names:
+        for value in (good[name][:1], good[name].double(), torch.tensor(1.0)):
+            with pytest.raises(ValueError, match="are not of the shape of its weight"):
+                trainer.load_state(good | {name: value})
+    with pytest.raises(ValueError, match="number 999, are not of the shape"):
+        trainer.load_state(good | {"muon.999.momentum": torch.zeros(1)})
+    for kind in ("optimizer", "muon"):
+        with pytest.raises(ValueError, match=f"expected the moments of {kind} after 2 steps"):
+            trainer.load_state({name: value for name, value in good.items() if not name.startswith(kind)})
+    trainer.load_state(good)
+    assert all(torch.equal(value, good[name]) for name, value in trainer.state().items())
 
 
 def test_a_dense_network_is_left_to_adam():

@@ -71,11 +71,15 @@ def copying_test(samples: Rows, held_out: Rows, train: Rows, generator: Generato
     A row's distance to the nearest of the different training rows over that to the second nearest is 0 for a copy,
     and where the density is smooth its law does not depend on the density: r^d on [0, 1] in d dimensions, so wrong
     modes or spreads are not taken for copies. The p-value is that of Mann and Whitney, 1947; a share f of copies
-    makes the probability that a sample has the smaller ratio (1 + f) / 2.
+    makes the probability that a sample has the smaller ratio (1 + f) / 2. Training rows that are all equal have no
+    second nearest, and nothing is found.
     """
     from sklearn.neighbors import NearestNeighbors
 
-    search = NearestNeighbors(n_neighbors=2).fit(torch.unique(train, dim=0).numpy())
+    different = torch.unique(train, dim=0)
+    if len(different) < 2:
+        return 1.0, 0.0
+    search = NearestNeighbors(n_neighbors=2).fit(different.numpy())
 
     def ratio(rows: Tensor) -> Tensor:
         near, second = torch.from_numpy(search.kneighbors(rows.numpy())[0]).T

@@ -73,7 +73,7 @@ def frechet_distance(x: Rows, y: Rows) -> Estimate:
 
     |m - n|^2 + tr(A + B - 2 (A B)^(1/2)), means m and n, covariances A and B (Heusel et al., 2017). Equal laws are not
     at 0 but at about tr A (1/n + 1/m) and more, so compare with real rows. The error is that of a jackknife over 20
-    parts of the rows. Raises ValueError for fewer than 10 rows.
+    parts of the rows, which is about 1.4 times too large for equal laws. Raises ValueError for fewer than 10 rows.
     """
     x, y = checked(x=x, y=y)
     parts = min(PARTS, len(x), len(y))

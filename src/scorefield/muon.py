@@ -1,9 +1,9 @@
-"""Muon: steps of momentum whose matrices are made orthogonal, for weights that are used at many places of an image."""
+"""Muon: steps of momentum whose matrices are made orthogonal, for networks that use weights at many places."""
 
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 MOMENTUM, ITERATIONS = 0.95, 5
 
@@ -23,7 +23,7 @@ class Muon(torch.optim.Optimizer):
     would spend more on them than on its gradients.
     """
 
-    def __init__(self, matrices: Iterable[nn.Parameter], lr: float) -> None:
+    def __init__(self, matrices: Iterable[Tensor], lr: float) -> None:
         super().__init__(matrices, {"lr": lr})
 
     @torch.no_grad()
@@ -33,7 +33,9 @@ class Muon(torch.optim.Optimizer):
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
-                momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                if "momentum" not in self.state[weight]:
+                    self.state[weight]["momentum"] = torch.zeros_like(weight)
+                momentum = self.state[weight]["momentum"]
                 momentum.lerp_(weight.grad, 1 - MOMENTUM)
                 direction = orthogonal(weight.grad.lerp(momentum, MOMENTUM).flatten(1))
                 size = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5

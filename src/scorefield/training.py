@@ -50,9 +50,10 @@ class Trainer:
         self.model, self.steps, self.learning_rate, self.step = model, steps, learning_rate, 0
         self.skipped, self.in_a_row = 0, 0
         self.average = copy.deepcopy(model).requires_grad_(False)
-        weights = list(model.parameters())
-        matrices = [w for w in weights if suits(w)] if any(w.ndim == 4 for w in weights) else []
-        others = [w for w in weights if all(w is not matrix for matrix in matrices)]
+        layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+        convolves = any(isinstance(layer, nn.Conv2d) for layer in layers)
+        matrices = [layer.weight for layer in layers if convolves and suits(layer.weight)]
+        others = [weight for weight in model.parameters() if all(weight is not matrix for matrix in matrices)]
         adam = torch.optim.Adam(others, lr=learning_rate, fused=True)
         self.optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": adam}
         if matrices:
@@ -131,7 +132,19 @@ class Trainer:
             for name, value in _part(state, f"{kind}.").items():
                 index, key = name.split(".", 1)
                 moments.setdefault(int(index), {})[key] = value
+            self._check_moments(kind, moments)
             optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+
+    def _check_moments(self, kind: str, moments: dict[int, dict[str, Tensor]]) -> None:
+        """Raise ValueError for moments that are not those of the weights: fused steps would write beyond them."""
+        weights = [weight for group in self.optimizers[kind].param_groups for weight in group["params"]]
+        like = lambda value, weight: value.shape == weight.shape and value.dtype == weight.dtype
+        for index, found in moments.items():
+            single = [name for name in found if name == "step" and found[name].shape == ()]
+            if index >= len(weights) or not all(like(found[name], weights[index]) for name in set(found) - {*single}):
+                raise ValueError(f"the saved moments of {kind}, number {index}, are not of the shape of its weight")
+        if self.step > self.skipped and not moments:
+            raise ValueError(f"expected the moments of {kind} after {self.step} steps; got none")
 
 
 def batches(data: Tensor, size: int, generator: Generator) -> Iterator[Tensor]:

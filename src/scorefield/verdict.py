@@ -107,12 +107,12 @@ SEEN = {
 
 
 def _alike(visible: dict[str, float], sizes: str) -> str:
-    seen = ", ".join(SEEN[name].format(value) for name, value in visible.items())
+    told = f"The samples could not be told from held-out rows ({sizes})."
+    seen = ", ".join(SEEN[name].format(value) for name, value in visible.items() if name != "copies" or value < 1)
+    if not seen:
+        return f"{told} They are too few: not even copies alone would have been seen nine times in ten."
     where = ", in a normal column" if "shift" in visible else ""
-    return (
-        f"The samples could not be told from held-out rows ({sizes}). "
-        f"What would have been seen nine times in ten{where}: {seen}."
-    )
+    return f"{told} What would have been seen nine times in ten{where}: {seen}."
 
 
 def _unlike(findings: list[Finding], sizes: str) -> str:
