@@ -1,6 +1,7 @@
 """What `scorefield evaluate` finds of images: probabilities, distances in learned features, and the verdict."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -188,7 +189,7 @@ def open_eyes(z: Rows, train: Images, shape: tuple[int, ...], generator: Generat
     labels = torch.from_numpy(train.labels)
     net = classifier(images(z[used]), labels[used], len(train.classes), integer(generator) % 2**31)
     tell = torch.no_grad()(lambda rows: torch.cat([net(part).argmax(1) for part in images(rows).split(1000)]))
-    see = torch.no_grad()(lambda rows: torch.cat([net[:-2](part) for part in images(rows).split(1000)]).double())
+    see = torch.no_grad()(lambda rows: torch.cat([net[:-1](part) for part in images(rows).split(1000)]).double())
     right = float((tell(z[unused]) == labels[unused]).double().mean())
     words = f"{FEATURES} features of a network that is right about the classes of {right:.1%} of other real images"
     return Eyes(tell, see, words, unused)
@@ -198,29 +199,35 @@ def classifier(x: Tensor, labels: Tensor, classes: int, seed: int) -> nn.Sequent
     """Return a small convolutional network trained to tell the classes of images x (n, channels, height, width)."""
     height, width = (min(side, SIDE) for side in x.shape[2:])
     smaller = lambda k: (-(-height // k), -(-width // k))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        net = nn.Sequential(
-            nn.AdaptiveAvgPool2d(smaller(1)),
-            nn.Conv2d(x.shape[1], 16, 3, padding=1),
-            nn.ReLU(),
-            nn.AdaptiveMaxPool2d(smaller(2)),
-            nn.Conv2d(16, 32, 3, padding=1),
-            nn.ReLU(),
-            nn.AdaptiveMaxPool2d(smaller(4)),
-            nn.Flatten(),
-            nn.Linear(32 * smaller(4)[0] * smaller(4)[1], FEATURES),
-            nn.ReLU(),
-            nn.Dropout(0.2),
-            nn.Linear(FEATURES, classes),
-        )
-        optimizer, draw = torch.optim.Adam(net.parameters(), RATE), spawn(seed, "rows")
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, TRAINING)
-        for _ in range(TRAINING):
-            index = torch.randint(len(x), (BATCH,), generator=draw)
-            loss = functional.cross_entropy(net(x[index]), labels[index])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return net.eval()
+    places, start, draw = math.prod(smaller(4)), spawn(seed, "init"), spawn(seed, "rows")
+    net = nn.Sequential(
+        nn.AdaptiveAvgPool2d(smaller(1)),
+        _layer(start, nn.Conv2d, x.shape[1], 16, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool2d(smaller(2)),
+        _layer(start, nn.Conv2d, 16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool2d(smaller(4)),
+        nn.Flatten(),
+        _layer(start, nn.Linear, 32 * places, FEATURES),
+        nn.ReLU(),
+        _layer(start, nn.Linear, FEATURES, classes),
+    )
+    optimizer = torch.optim.Adam(net.parameters(), RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, TRAINING)
+    for _ in range(TRAINING):
+        index = torch.randint(len(x), (BATCH,), generator=draw)
+        loss = functional.cross_entropy(net(x[index]), labels[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return net
+
+
+def _layer(generator: Generator, kind: type[nn.Conv2d] | type[nn.Linear], *sizes: int, **options: int) -> nn.Module:
+    """Return a layer whose weights are drawn for what ReLU leaves of its input (He et al., 2015)."""
+    layer = nn.utils.skip_init(kind, *sizes, **options)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
