@@ -87,7 +87,7 @@ class Sample(Common):
     n: Annotated[int, arg(aliases=["-n"])] = 1000
     """number of rows"""
     out: Annotated[Path, arg(aliases=["-o"])]
-    """file to write: .csv .tsv .parquet .npy or .npz"""
+    """file to write: .csv .tsv .parquet .npy or .npz; of images .png (a grid), .npy, .npz or a folder of pictures"""
     sampler: str | None = None
     """adams, heun, ddim, euler, dpmpp_2m, deis or adaptive_flow; with noise: ancestral, euler_maruyama, churned_heun,
     dpmpp_2m_sde, exponential_heun, adaptive_sde or predictor_corrector (what frontier recommends, else adams)"""
