@@ -110,3 +110,10 @@ def test_the_continuous_width_is_that_of_a_bin():
     assert transform.width == pytest.approx(1 / BINS / math.sqrt(12) / transform.scale)
     with pytest.raises(ValueError, match="at least two values"):
         PixelPosterior(1).learn(torch.zeros(1), torch.ones(1, 1))
+
+
+def test_no_images_are_no_rows(generator):
+    pixels = (255 * draw(generator, 9, 1, 3, 4)).astype(np.uint8)
+    transform = PixelTransform.fit(pixels)
+    assert transform.rows(pixels[:0]).shape == (0, 12)
+    assert transform.forward(transform.rows(pixels[:0])).shape == (0, 12)

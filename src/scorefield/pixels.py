@@ -106,7 +106,7 @@ class PixelTransform:
                 f"expected images of {self.shape[0]} channels and {self.shape[1]} x {self.shape[2]} pixels, as the run "
                 f"has learned; got {pixels.shape[1]} channels and {pixels.shape[2]} x {pixels.shape[3]}"
             )
-        rows = torch.from_numpy(np.ascontiguousarray(pixels)).reshape(len(pixels), -1)
+        rows = torch.from_numpy(np.ascontiguousarray(pixels)).reshape(len(pixels), self.dim)
         x = rows.double()
         between = ((x - self.low) / self.step % 1 - 0.5).abs() < 0.499 if self.step else torch.zeros_like(x).bool()
         if bool((bad := between | ~((self.low <= x) & (x <= self.high))).any()):
