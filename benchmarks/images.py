@@ -86,19 +86,14 @@ def open_run(name: str, folder: Path) -> Judged:
         digits = load_digits()
         every = data.as_images(digits.images.astype(np.uint8), digits.target)
         first, validation, last = data.split(len(every.pixels), estimator.config_.seed)
-        test, kept = part(every, np.concatenate([validation, last])), np.zeros(0, np.int64)
+        test, kept = every.at(np.concatenate([validation, last])), np.zeros(0, np.int64)
     transform = estimator.transform_
     rows = lambda given: transform.forward(transform.rows(given.pixels))
-    train = part(every, first)
+    train = every.at(first)
     z = rows(train)
     eyes = open_eyes(z, train, transform.shape, spawn(0, "eyes"))
-    real = torch.cat([rows(part(every, kept)), z[eyes.unused]])
+    real = torch.cat([rows(every.at(kept)), z[eyes.unused]])
     return Judged(estimator, train, z, test, rows(test), real, eyes)
-
-
-def part(given: Images, rows: np.ndarray) -> Images:
-    """Return some of the images."""
-    return dataclasses.replace(given, pixels=given.pixels[rows], labels=given.labels[rows])
 
 
 @torch.no_grad()

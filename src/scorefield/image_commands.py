@@ -192,16 +192,13 @@ def _known(run: runs.Run, against: Path | None) -> tuple[Images, Images, list[st
     if found.digest != run.data["digest"]:
         raise ValueError(f"the images that {run.folder} was made from have changed; fit them again")
     train, validation, test = data.split(len(found.pixels), run.config.seed)
-    part = lambda rows: dataclasses.replace(
-        found, pixels=found.pixels[rows], labels=None if found.labels is None else found.labels[rows]
-    )
     if against is not None:
         others = _others(against, run.pixels)
-        return part(train), others, others.notes
+        return found.at(train), others, others.notes
     if len(test):
-        return part(train), part(test), []
+        return found.at(train), found.at(test), []
     few = "too few images to keep a test: those that chose the weights stand for one; give others with --against"
-    return part(train), part(validation), [few]
+    return found.at(train), found.at(validation), [few]
 
 
 def _others(path: Path, transform: PixelTransform) -> Images:

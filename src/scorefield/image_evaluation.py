@@ -102,8 +102,7 @@ def some_of(images: Images, most: int, generator: Generator) -> Images:
     if len(images.pixels) <= most:
         return images
     rows = torch.randperm(len(images.pixels), generator=generator)[:most].sort().values.numpy()
-    labels = None if images.labels is None else images.labels[rows]
-    return dataclasses.replace(images, pixels=images.pixels[rows], labels=labels)
+    return images.at(rows)
 
 
 def in_features(samples: Rows, held_out: Rows, train: Rows, *, generator: Generator) -> dict[str, Comparison]:

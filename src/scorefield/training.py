@@ -138,10 +138,11 @@ class Trainer:
     def _check_moments(self, kind: str, moments: dict[int, dict[str, Tensor]]) -> None:
         """Raise ValueError for moments that are not those of the weights: fused steps would write beyond them."""
         weights = [weight for group in self.optimizers[kind].param_groups for weight in group["params"]]
-        like = lambda value, weight: value.shape == weight.shape and value.dtype == weight.dtype
+        kind_of = lambda value: (value.shape, value.dtype)
         for index, found in moments.items():
-            single = [name for name in found if name == "step" and found[name].shape == ()]
-            if index >= len(weights) or not all(like(found[name], weights[index]) for name in set(found) - {*single}):
+            rest = [kind_of(value) for name, value in found.items() if name != "step"]
+            counts = [value.numel() for name, value in found.items() if name == "step"]
+            if index >= len(weights) or {*rest} != {kind_of(weights[index])} or {*counts} - {1}:
                 raise ValueError(f"the saved moments of {kind}, number {index}, are not of the shape of its weight")
         if self.step > self.skipped and not moments:
             raise ValueError(f"expected the moments of {kind} after {self.step} steps; got none")

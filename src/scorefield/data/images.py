@@ -4,7 +4,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,11 @@ class Images:
     layout: str
     notes: list[str]
     digest: str
+
+    def at(self, rows: np.ndarray) -> "Images":
+        """Return the images at these positions, with their labels; the digest stays that of all."""
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, pixels=self.pixels[rows], labels=labels)
 
 
 def read_images(
