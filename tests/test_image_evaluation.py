@@ -207,3 +207,33 @@ def test_metrics_of_equal_laws_are_those_of_real_images():
     assert all(abs(value.excess) < 5 for value in same.values())
     assert moved["frechet_distance"].model.value == pytest.approx(16, rel=0.1)
     assert moved["coverage"].excess < -5
+
+
+def test_after_copies_few_images_are_asked_further(monkeypatch):
+    """Copies are not independent: one in ten training images is as many as they are worth."""
+    asked, joint = [], image_evaluation.joint_test
+    monkeypatch.setattr(image_evaluation, "joint_test", lambda x, *others: asked.append(len(x)) or joint(x, *others))
+    judged(striped(1500, 1)[0][:400], 0)
+    judged(striped(400, 0)[0], 0)
+    assert asked == [150, 400]
+
+
+def test_what_is_drawn_is_compared_with_held_out_images_and_a_fifth_that_the_eyes_have_not_used(monkeypatch):
+    """A model that draws its training images: they are copies, not the held-out ones, and each set is in its place."""
+    images = np.random.default_rng(1).random((120, 4, 5))
+    found = ImageDensity(max_iter=2, random_state=0).fit(images[:100])
+    train, held_out = data.as_images(images[:100], layout="HW"), data.as_images(images[100:], layout="HW")
+    monkeypatch.setattr(ImageDensity, "sample_blocks", lambda *_: iter([train.pixels[:20]]))
+    told, judge = [], image_evaluation.verdict
+    monkeypatch.setattr(image_evaluation, "verdict", lambda *given: told.append(given) or judge(*given))
+    compared = image_evaluation.evaluate(found, train, held_out, 0).compared
+    assert compared["copying"].model.value == 1
+    assert compared["near_duplicates"].model.value == 1
+    pixels, seen, *_ = told[0]
+    rows = lambda given: found.transform_.forward(found.transform_.rows(given)).double()
+    for got, expected in zip(pixels, (train.pixels[:20], held_out.pixels, train.pixels), strict=True):
+        torch.testing.assert_close(got, rows(expected))
+    eyes = open_eyes(rows(train.pixels).float(), train, (1, 4, 5), spawn(found.config_.seed, "eyes"))
+    expected = (pixels[0], pixels[1], rows(train.pixels)[eyes.unused])
+    for got, given in zip(seen, expected, strict=True):
+        torch.testing.assert_close(got, eyes.features(given.float()))
