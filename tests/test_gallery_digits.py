@@ -58,7 +58,8 @@ def test_noise_becomes_moons():
 
 def test_a_reduced_run_writes_all_figures_and_finds_what_it_should(reduced):
     out, found = reduced
-    assert {p.name for p in (out / "as-published").iterdir()} == {f"figure-{k}.png" for k in (1, 2, 3)}
+    published = {"figure-1", "figure-2", "figure-3", "improvements"}
+    assert {p.stem for p in (out / "as-published").iterdir()} == published
     corrected = {"figure-1-learned", "figure-2", "steps", "cures", "losses"}
     assert {p.stem for p in (out / "corrected").iterdir()} == corrected
     assert json.loads(json.dumps(found)) == found
@@ -135,12 +136,42 @@ def test_chains_take_the_published_steps(temperature):
     torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("temperature", "finer"), [(training.TEMPERATURE, 1), (1.0, 1), (1.0, 10)])
+def test_chains_around_a_lonely_image_have_the_variance_of_their_recursion(temperature, finer):
+    """v = (1 - h / sigma^2)^2 v + 2 h T: eta^2, 2 sigma^2 and 1.05 sigma^2, which should be sigma^2.
+
+    400 images of 64 independent pixels: 5 standard errors, a false-alarm rate of 6e-7.
+    """
+    h = training.SIZE / finer
+    expected = 2 * h * temperature / (1 - (1 - h / 0.01) ** 2)
+    assert expected == pytest.approx({0.125: 0.0025, 1.0: 0.02 if finer == 1 else 0.0105}[temperature], rel=3e-3)
+    end = training.chains(lambda x: -x / 0.01, 400, spawn(0, "chains"), temperature, finer)
+    assert float(end.square().mean()) == pytest.approx(expected, rel=5 * math.sqrt(2 / end.numel()))
+
+
+def test_restored_images_are_the_mean_of_the_clean_ones():
+    """Where all images are one the last step goes there, whatever the chains did."""
+    image = training.images(16).test[:1]
+    end = training.restored(lambda x: (image - x) / 0.01, 5, spawn(0, "chains"))
+    torch.testing.assert_close(end, image.expand(5, -1), atol=1e-5, rtol=0)
+
+
 def test_early_stopping_waits_as_long_as_published():
     """The published best is of epoch 189 and the last epoch is 210."""
     rule = training.Rule()
     for epoch in range(300):
         rule.judge(net(), abs(epoch - 189.0))
     assert (rule.epoch, len(rule.losses), rule.stopped) == (189, 211, True)
+
+
+def test_a_rule_keeps_the_best_network_by_the_epochs_that_are_shown():
+    """Losses that fall until epoch 30 (the 31st) and rise until 50: the best of 50 epochs is that of 31."""
+    rule, nets = training.Rule(), {k: net(k) for k in (0, 24, 30, 49)}
+    for epoch in range(50):
+        rule.judge(nets.get(epoch, nets[0]), abs(epoch - 30.0))
+    same = lambda a, b: all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+    assert list(rule.kept) == [1, 25, 50]
+    assert [same(rule.kept[k], nets[j]) for k, j in ((1, 0), (25, 24), (50, 30))] == [True, True, True]
 
 
 def test_a_rule_keeps_the_network_of_its_best_epoch_and_frozen_noise_gives_its_loss_again():
@@ -174,7 +205,9 @@ def test_the_ladder_goes_from_the_largest_distance_to_the_smallest_level():
     assert float(levels[0]) == pytest.approx(float(torch.pdist(x).max()), rel=1e-5)
     ways = digits_levels.ways()
     assert [(way.weight, way.knows) for way in ways.values()] == [
+        ("noise", False),
         ("score", False),
+        ("score", True),
         ("noise", False),
         ("noise", True),
         ("noise", True),
@@ -182,6 +215,8 @@ def test_the_ladder_goes_from_the_largest_distance_to_the_smallest_level():
     drawn = ways[digits_levels.LADDER].law(1_000, spawn(0, "law"))
     ratios = digits_levels.process().ratio(drawn).unique()
     torch.testing.assert_close(ratios, levels.flip(0))
+    only = digits_levels.process().ratio(ways[digits_levels.ONE].law(1_000, spawn(0, "law"))).unique()
+    torch.testing.assert_close(only.float(), torch.tensor([0.1]))
 
 
 def test_annealing_a_gaussian_gives_the_variance_of_its_recursion():
@@ -216,4 +251,4 @@ def test_the_published_numbers_of_the_digits_stand_beside_ours(reduced):
     assert found["validation loss of epoch 0"]["median"] == pytest.approx(324.45, abs=8)
     assert {name: found[name]["published"] for name in digits_images.PRINTED} == digits_images.PRINTED
     names = {name.split(": ")[0] for name in found if name.endswith("coverage")}
-    assert len(names) == 1 + 5 + 1 + 5  # of both real sets together, of the corrections, sliced, and of the cures
+    assert len(names) == 1 + 6 + 2 + 7 + 1  # real sets together, corrections, two objectives, cures, ImageDensity

@@ -3,7 +3,8 @@
 Figure 1 shows noise that becomes two moons step by step, figure 2 the score of a density with two modes and one path
 of Langevin dynamics in it. Neither was learned; both are made with exact scores, and moons with ScoreDensity too.
 The tutorial takes step and noise of Langevin dynamics as two numbers of one's own, x + alpha score + eta z. They must
-be tied, eta^2 = 2 alpha; else the chain samples p to the power 2 alpha / eta^2, with the tutorial's own numbers p^8.
+be tied, eta^2 = 2 alpha; else the chain with small steps samples p to the power 2 alpha / eta^2, with the tutorial's
+own numbers p^8. Its steps on digits are not small: each goes to the mean of the clean image (`digits_training.chains`).
 """
 
 from collections import deque
@@ -44,7 +45,7 @@ CHAINS, LONG = 2_000, 400
 def run(out: Path, *, seeds: int = 10, quick: bool = False, full: bool = False) -> Results:
     """Make the tutorial below `out`; return every published number beside ours.
 
-    Figures 1 and 2 take all seeds, the digits one; full: at most 3, trained to the end, and ScoreDensity of them.
+    Figures 1 and 2 take all seeds, the digits one; full: at most 3, trained to the end.
     """
     count = min(seeds, 1) if quick else seeds
     few = min(count, 3)

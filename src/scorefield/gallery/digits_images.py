@@ -10,12 +10,22 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from scorefield import langevin
-from scorefield.estimator import ScoreDensity
 from scorefield.gallery import curves, digits_levels, digits_training
 from scorefield.gallery import digits_figures as figures
-from scorefield.gallery.digits_training import FRESH, LEVELS, PUBLISHED, SIGMA, STILL, TEMPERATURE, Rule, chains, score
+from scorefield.gallery.digits_training import (
+    FINER,
+    FRESH,
+    LEVELS,
+    PUBLISHED,
+    SIGMA,
+    STILL,
+    TEMPERATURE,
+    Rule,
+    chains,
+    score,
+)
 from scorefield.gallery.report import Results, row, save_figure
+from scorefield.images import ImageDensity
 from scorefield.tensors import spawn
 
 SHORT, SHORT_SLICED, SHORT_STEPS = 260, 100, 1_500
@@ -27,18 +37,25 @@ LONG_STEPS, REPEATS = 4_000, 20
 ZERO = digits_training.PIXELS / (2 * SIGMA)
 """The published loss of a network that returns 0."""
 
-PRINTED = {"best validation loss": 223.34, "epoch of the best": 189.0, "epochs": 211.0}
+PRINTED = {
+    "best validation loss": 223.34,
+    "epoch of the best": 189.0,
+    "epochs": 211.0,
+    "last validation loss": 230.92,
+    "mean validation loss of the last 20 epochs": 230.8,
+}
 """What the published figure shows of early stopping."""
 
-PAGE, NOISE, UNITS, FROZEN, CLEAN = (
+PAGE, NOISE, SMALL, UNITS, FROZEN, CLEAN = (
     "as published",
     "noise that fits the step",
+    "+ steps a tenth as large",
     "+ pixels over 16",
     "+ frozen validation noise",
     "+ a last step that denoises, no tanh",
 )
-SLICED = "sliced score matching, one level"
-DEFAULT = "ScoreDensity"
+SLICED, DENOISING = "sliced score matching, one level", "denoising, one level, trained as long"
+DEFAULT = "ImageDensity"
 
 Trainings = dict[int, dict[str, Rule]]
 """By what pixels are divided by, and the rule of early stopping."""
@@ -48,7 +65,7 @@ def run(out: Path, *, seeds: int = 1, quick: bool = False, full: bool = False) -
     """Make the digits below `out`; return every published number beside ours, and the measures of all images.
 
     By default at most 260 epochs, 100 of sliced score matching, and 1,500 steps of the cures; full: until both rules
-    of early stopping end, at most 1,000 epochs, 4,000 steps, and ScoreDensity too.
+    of early stopping end, at most 1,000 epochs, and 4,000 steps.
     """
     epochs = 2 if quick else digits_training.EPOCHS if full else SHORT
     trained = [{top: digits_training.train(seed, top, epochs) for top in (PUBLISHED, LEVELS)} for seed in range(seeds)]
@@ -58,19 +75,20 @@ def run(out: Path, *, seeds: int = 1, quick: bool = False, full: bool = False) -
     stages = [corrections(both, n, seed) for seed, both in enumerate(trained)]
     cures = []
     for seed, rules in enumerate(sliced):
-        one = convert(restored(rules[STILL].best, n, seed), LEVELS)
-        cures.append({SLICED: one} | digits_levels.cured(steps, n, seed, PUBLISHED))
-        if full:
-            cures[-1][DEFAULT] = by_default(n, seed)
+        alike = trained[seed][LEVELS][STILL]
+        nets = {SLICED: rules[STILL].best, DENOISING: alike.kept.get(len(rules[STILL].losses), alike.best)}
+        found = {name: convert(restored(net, n, seed), LEVELS) for name, net in nets.items()}
+        found |= digits_levels.cured(steps, n, seed, PUBLISHED)
+        cures.append(found | {DEFAULT: by_default(n, seed, 2 if quick else "auto")})
     draw(out, trained, sliced, stages[0], cures[0])
     results = losses(trained) | sliced_losses(sliced, trained)
     data = digits_training.images(PUBLISHED)
     real = {"test": data.test, "validation": data.validation, "training": data.train[: len(data.test)]}
     for name, x in real.items():
         results |= measured(f"real: {name} images", [x])
-    for found in stages, cures:
-        for name in found[0]:
-            results |= measured(name, [x[name] for x in found])
+    for sets in stages, cures:
+        for name in sets[0]:
+            results |= measured(name, [x[name] for x in sets])
     return results
 
 
@@ -81,11 +99,14 @@ def draw(
     stages: Mapping[str, Tensor],
     cures: Mapping[str, Tensor],
 ) -> None:
-    """Write figure 3, the grids of the corrections and of the cures beside real digits, and the losses."""
+    """Write figure 3, what the best network draws by and by, corrections and cures beside real digits, and losses."""
     real = digits_training.images(PUBLISHED).test
     published = [both[PUBLISHED][FRESH].losses for both in trained]
     figures.draw_figure_3(out / "as-published" / "figure-3.png", real, stages[PAGE], published)
-    figures.draw_grids(out / "corrected" / "steps.png", {"real": real, **stages}, columns=3)
+    nets = trained[0][PUBLISHED][FRESH].kept.items()
+    drawn = {f"the best of {k} epochs": chains(score(net), 16, spawn(0, "chains")).tanh() for k, net in nets}
+    figures.draw_grids(out / "as-published" / "improvements.png", drawn, columns=3)
+    figures.draw_grids(out / "corrected" / "steps.png", {"real": real, **stages})
     figures.draw_grids(out / "corrected" / "cures.png", {"real": real, **cures})
     draw_losses(out / "corrected" / "losses.png", trained[0], sliced[0])
 
@@ -98,27 +119,27 @@ def convert(x: Tensor, top: int) -> Tensor:
 def corrections(trained: Mapping[int, Mapping[str, Rule]], n: int, seed: int) -> dict[str, Tensor]:
     """Return n images as published and after each correction, every one on top of those before."""
     page, ours = trained[PUBLISHED][FRESH].best, trained[LEVELS][FRESH].best
-    end = lambda net, temperature: chains(score(net), n, spawn(seed, "chains"), temperature)
+    end = lambda net, *how: chains(score(net), n, spawn(seed, "chains"), *how).tanh()
     return {
-        PAGE: end(page, TEMPERATURE).tanh(),
-        NOISE: end(page, 1.0).tanh(),
-        UNITS: convert(end(ours, 1.0).tanh(), LEVELS),
-        FROZEN: convert(end(trained[LEVELS][STILL].best, 1.0).tanh(), LEVELS),
+        PAGE: end(page, TEMPERATURE),
+        NOISE: end(page, 1.0),
+        SMALL: end(page, 1.0, FINER),
+        UNITS: convert(end(ours, 1.0, FINER), LEVELS),
+        FROZEN: convert(end(trained[LEVELS][STILL].best, 1.0, FINER), LEVELS),
         CLEAN: convert(restored(trained[LEVELS][STILL].best, n, seed), LEVELS),
     }
 
 
 def restored(net: nn.Module, n: int, seed: int) -> Tensor:
-    """Return n images by the published chains with noise that fits the step, and the mean of the clean image."""
-    found = score(net)
-    return langevin.denoised(found, chains(found, n, spawn(seed, "chains"), 1.0), SIGMA)
+    """Return n images by the corrected chains, and the mean of the clean image."""
+    return digits_training.restored(score(net), n, spawn(seed, "chains"))
 
 
-def by_default(n: int, seed: int) -> Tensor:
-    """Return n images of ScoreDensity of the training images, a table of whole numbers from 0 to 16."""
-    pixels = (8 * (digits_training.images(LEVELS).train + 1)).round().long()
-    estimator = ScoreDensity(random_state=seed).fit(pixels.numpy())
-    return 2 * torch.tensor(estimator.sample(n, random_state=seed), dtype=torch.float32) / PUBLISHED - 1
+def by_default(n: int, seed: int, steps: int | str) -> Tensor:
+    """Return n images of ImageDensity of the training images, whole numbers from 0 to 16."""
+    pixels = (8 * (digits_training.images(LEVELS).train + 1)).round().to(torch.uint8).reshape(-1, 8, 8)
+    drawn = ImageDensity(max_iter=steps, random_state=seed).fit(pixels.numpy()).sample(n, random_state=seed)
+    return 2 * torch.from_numpy(drawn).reshape(n, -1).float() / PUBLISHED - 1
 
 
 def measured(name: str, sets: Sequence[Tensor]) -> Results:
@@ -142,6 +163,8 @@ def losses(trained: Sequence[Trainings]) -> Results:
         "best validation loss": [min(r.losses) for r in runs],
         "epoch of the best": [float(r.epoch) for r in runs],
         "epochs": [float(len(r.losses)) for r in runs],
+        "last validation loss": [r.losses[-1] for r in runs],
+        "mean validation loss of the last 20 epochs": [fmean(r.losses[-20:]) for r in runs],
     }
     for name, values in found.items():
         results |= row(name, PRINTED[name], values)

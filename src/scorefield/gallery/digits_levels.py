@@ -1,8 +1,9 @@
 """The cures of tutorial 003: what turns score matching at one level of noise into a diffusion model, step by step.
 
 The tutorial's three things are a schedule of variances, a model that knows the variance, and a sum of losses with
-weights. Each is added to the tutorial's own network, all trained alike; then the schedule becomes continuous and the
-chains a reverse process, and at last the network becomes ours. Images are in units of 16.
+weights. Each is added to the tutorial's own network, all trained alike, the last two also one without the other; then
+the schedule becomes continuous and the chains a reverse process, and at last the network becomes ours. `ScoreModel`
+scales what goes in and comes out by the level in all of them. Images are in units of 16.
 """
 
 import functools
@@ -15,7 +16,7 @@ from torch import Generator, Tensor, nn
 from scorefield import langevin, samplers, times
 from scorefield.config import Config
 from scorefield.fitting import largest_distance, moments
-from scorefield.gallery.digits_training import HIDDEN, LEVELS, PIXELS, convert, images, uniform_start
+from scorefield.gallery.digits_training import HIDDEN, LEVELS, PIXELS, SIGMA, convert, images, restored, uniform_start
 from scorefield.gallery.networks import dense
 from scorefield.model import Denoiser, ScoreModel
 from scorefield.objectives import denoising
@@ -28,9 +29,11 @@ SMALLEST, PER_LEVEL, STEPS = 0.05, 6, 100
 
 BATCH, RATE = 128, 1e-3
 
+ONE = "one level, the same training"
 LADDER = "a ladder of levels"
-WEIGHTS = "+ weights"
-KNOWS = "+ a network that knows the level"
+TOLD = "a ladder, level as input"
+WEIGHTS = "a ladder with weights"
+KNOWS = "a ladder, weights, level as input"
 CONTINUOUS = "all levels, reverse SDE"
 OURS = "our network, all levels, reverse SDE"
 
@@ -60,6 +63,11 @@ def ladder() -> Tensor:
     return langevin.noise_levels(process().sigma_max, SMALLEST, PIXELS)
 
 
+def at_sigma() -> Tensor:
+    """Return the time of the tutorial's own level."""
+    return process().time(torch.tensor(SIGMA))
+
+
 @dataclass(frozen=True)
 class Way:
     """How the tutorial's network is trained: the law of the level, the weight, and whether it knows the level."""
@@ -70,10 +78,12 @@ class Way:
 
 
 def ways() -> dict[str, Way]:
-    """Return the ways from a ladder of plain losses, sum of |score error|^2, to weights s^2 and to all levels."""
+    """Return the ways from one level and a ladder of plain losses, |score error|^2, to weights s^2 and all levels."""
     rungs = times.ladder(process().time(ladder()).tolist())
     return {
+        ONE: Way(times.ladder([float(at_sigma())]), "noise", knows=False),
         LADDER: Way(rungs, "score", knows=False),
+        TOLD: Way(rungs, "score"),
         WEIGHTS: Way(rungs, "noise", knows=False),
         KNOWS: Way(rungs, "noise"),
         CONTINUOUS: Way(times.log_uniform(process(), SMALLEST), "noise"),
@@ -111,11 +121,19 @@ def anneal(model: Denoiser, n: int, generator: Generator) -> Tensor:
 
 
 def cured(steps: int, n: int, seed: int, top: int) -> dict[str, Tensor]:
-    """Return n images by each cure, in units of the largest pixel `top`: annealed on ladders, else by reverse SDE."""
+    """Return n images by each cure, in units of the largest pixel `top`.
+
+    Chains at one level are those of the corrections, on ladders they are annealed; all levels go by the reverse SDE.
+    """
     found: dict[str, Tensor] = {}
     for name, way in ways().items():
         model = learn(way, steps, seed)
-        found[name] = diffuse(model, n, seed) if name == CONTINUOUS else anneal(model, n, spawn(seed, "chains"))
+        if name == CONTINUOUS:
+            found[name] = diffuse(model, n, seed)
+        elif name == ONE:
+            found[name] = restored(model.at(at_sigma()), n, spawn(seed, "chains"))
+        else:
+            found[name] = anneal(model, n, spawn(seed, "chains"))
     found[OURS] = diffuse(learn_ours(steps, seed), n, seed)
     return {name: convert(x, LEVELS, top) for name, x in found.items()}
 
