@@ -135,13 +135,13 @@ def traces(jacobian: Row, probes: Row | None, sketch: int = 0) -> Row:
 
 
 def log_prob(
-    density: Mixture, process: str, x: Row, end: float, tol: float, probes: Row | None = None
+    density: Mixture, process: str, x: Row, end: float, tol: float, probes: Row | None = None, sketch: int = 0
 ) -> tuple[float, float, int, float, float]:
     """Return log p by the flow from s/a = 1e-3 to `end`, its standard error, calls, solver's and start's error.
 
-    probes as in `traces`.
+    probes and sketch as in `traces`.
     """
-    d, trace = len(x), lambda jacobian: traces(jacobian, probes)
+    d, trace = len(x), lambda jacobian: traces(jacobian, probes, sketch)
 
     def field(log_ratio: float, state: Row) -> Row:
         a, s = level(process, math.exp(log_ratio))
