@@ -181,6 +181,16 @@ def test_annealing_by_width_takes_steps_of_a_twentieth_of_the_squared_width():
     torch.testing.assert_close(ends[1] - ends[0], torch.full((3, 2), exact, dtype=F64))
 
 
+def test_other_levels_and_steps_may_be_given():
+    """By the same shift, 10 steps of 0.1 and 0.2 at two levels."""
+    x, ends = torch.zeros(3, 2, dtype=F64), []
+    for constant in 0.0, 1.0:
+        draw = torch.Generator().manual_seed(1)
+        scores = lambda s, c=constant: lambda x: torch.full_like(x, c * s)
+        ends.append(mended.by_width(scores, x, draw, 10, [3.0, 1.0], [0.1, 0.2]))
+    torch.testing.assert_close(ends[1] - ends[0], torch.full((3, 2), 10 * (3 * 0.1 + 0.2), dtype=F64))
+
+
 def test_the_model_of_all_levels_has_the_parameters_that_the_documents_state():
     assert sum(p.numel() for p in mended.learn(0, 1).net.parameters()) == 8706
 
@@ -268,7 +278,7 @@ def test_a_reduced_run_reports_the_known_truths(run):
     assert json.loads(json.dumps(results)) == results
     value = lambda name: results[name]["median"]
     assert value("integral of the page's density") == pytest.approx(2, abs=1e-6)
-    assert value("integral of the page's kernel (19) at noise 0.1") == 0.1
+    assert value("integral of the page's kernel (19) at noise 0.1") == pytest.approx(0.1, abs=1e-12)
     assert value("score at (-5, -5) by the page's formula") == pytest.approx(0.0011, abs=6e-6)
     assert value("share of the page's grid where its score is off by a tenth") == pytest.approx(0.143, abs=6e-4)
     mean = results["one level: mean of the printed losses"]

@@ -61,7 +61,7 @@ def run(out: Path, *, seeds: int = 10, quick: bool = False) -> Results:
 
 
 def study(seed: int, steps: int) -> Study:
-    """Run the six trainings of one seed, and those that correct d and f."""
+    """Run the six trainings of one seed, and those that correct d and f: from the best start, each alone and both."""
     weights, draw = spawn(seed, "weights"), spawn(seed, "sample")
     starts = [network(weights) for _ in range(STARTS)]
     start = starts[0]
@@ -79,7 +79,10 @@ def study(seed: int, steps: int) -> Study:
         best = min(starts, key=lambda net: train(net, empirical(rows), steps // 5).losses[-1])
         cut = 3 * len(rows) // 4
         learn, judge = empirical(rows[:cut]), empirical(rows[cut:])
+        trained[f"{letter}, best start"] = train(best, empirical(rows), steps)
         trained[f"{letter}, stopped"] = train(best, learn, steps, held_out=judge)
+        trained[f"{letter}, wide step"] = train(best, empirical(rows, WIDE), steps)
+        trained[f"{letter}, penalty"] = train(best, empirical(rows, curvature=CURVATURE), steps)
         trained[f"{letter}, regularised"] = train(best, empirical(rows, WIDE, CURVATURE), steps)
     return Study(sample, few, trained)
 

@@ -133,16 +133,16 @@ def surface(figure: Figure, grid: np.ndarray, values: np.ndarray, title: str) ->
     return axes
 
 
-def draw_marginals(out: Path, data: GaussianMixture, grid: np.ndarray) -> None:
-    """Write log p(t, x) of each process as a surface and as a heatmap."""
+def draw_marginals(out: Path, data: GaussianMixture, grid: np.ndarray, prefix: str = "") -> None:
+    """Write log p(t, x) of each process as a surface and as a heatmap, in files whose names begin with prefix."""
     for name, process in PROCESSES.items():
         values = log_marginal(process, data, grid)
         figure = Figure((6.4, 5.0))
         surface(figure, grid, values, f"{name}: log-density over time")
-        save_figure(figure, out / f"{name.lower()}-surface.png")
+        save_figure(figure, out / f"{prefix}{name.lower()}-surface.png")
         figure, (axes,) = panels()
         heatmap(axes, grid, values, f"{name}: log-density over time")
-        save_figure(figure, out / f"{name.lower()}-heatmap.png")
+        save_figure(figure, out / f"{prefix}{name.lower()}-heatmap.png")
 
 
 def draw_moments(out: Path, data: GaussianMixture, paths: int, steps: int = 1000) -> Results:

@@ -82,7 +82,7 @@ def truths(out: Path) -> Results:
     off = float((error > 0.1).double().mean())
     return (
         row("integral of the page's density", None, [integral], 1.0)
-        | row("integral of the page's kernel (19) at noise 0.1", None, [SINGLE], 1.0)  # s^d / s^(d/2)
+        | row("integral of the page's kernel (19) at noise 0.1", None, [figures.page_kernel_mass(SINGLE)], 1.0)
         | row("score at (-5, -5) by the page's formula", None, [float(figures.page_score(corner)[0, 0])], 5.0)
         | row("share of the page's grid where its score is off by a tenth", None, [off], 0.0)
     )

@@ -34,6 +34,9 @@ WIDTHS = np.geomspace(math.hypot(NARROW, LARGEST), math.hypot(NARROW, SMALLEST),
 NOISES: list[float] = np.sqrt(WIDTHS**2 - NARROW**2).tolist()
 """Ten widths in a geometric series, and the noise at which the narrower component has them."""
 
+SIZES: list[float] = (WIDTHS**2 / 20).tolist()
+"""Langevin steps in proportion to w^2."""
+
 Scores = Callable[[float], Field]
 """The score at a level of noise."""
 
@@ -61,13 +64,19 @@ def by_noise(scores: Scores, x: Tensor, generator: Generator, steps: int = 150) 
     return _last(langevin.annealed(fields, x, langevin.step_sizes(levels, steps), steps, generator))
 
 
-def by_width(scores: Scores, x: Tensor, generator: Generator, steps: int = 150) -> Tensor:
-    """Return the ends of chains over the levels `NOISES` with steps of size w^2 / 20.
+def by_width(
+    scores: Scores,
+    x: Tensor,
+    generator: Generator,
+    steps: int = 150,
+    noises: Sequence[float] = NOISES,
+    sizes: Sequence[float] = SIZES,
+) -> Tensor:
+    """Return the ends of chains over the levels `NOISES` with steps of size w^2 / 20, or over others with others.
 
     That leaves the variance of a component too large by at most a fortieth, see `langevin.unadjusted`.
     """
-    sizes = (WIDTHS**2 / 20).tolist()
-    return _last(langevin.annealed([scores(s) for s in NOISES], x, sizes, steps, generator))
+    return _last(langevin.annealed([scores(s) for s in noises], x, sizes, steps, generator))
 
 
 def with_momentum(scores: Scores, x: Tensor, generator: Generator, steps: int = 50) -> Tensor:
@@ -148,10 +157,15 @@ def rows(name: str, ends: Sequence[Tensor]) -> Results:
 
 def with_exact_scores(chains: int, few: int) -> Results:
     """Return what the rules of the page, of the literature and of this module give where the score is true."""
-    draw = spawn(0, "exact")
+    draw, noises = spawn(0, "exact"), np.geomspace(LARGEST, SMALLEST, len(NOISES))
+    by_square = [SIZES[0] * (s / LARGEST) ** 2 for s in NOISES]  # as large at the first level
+    sizes = ((NARROW**2 + noises**2) / 20).tolist()
+    walk = lambda *how: by_width(exact, start(few, LARGEST, draw), draw, 150, *how)
     ends = {
         f"{few:,} chains, levels and steps by noise": by_noise(exact, start(few, LEVELS[0], draw), draw),
-        f"{few:,} chains, levels and steps by width": by_width(exact, start(few, LARGEST, draw), draw),
+        f"{few:,} chains, levels by width, steps by noise": walk(NOISES, by_square),
+        f"{few:,} chains, levels by noise, steps by width": walk(noises.tolist(), sizes),
+        f"{few:,} chains, levels and steps by width": walk(),
         f"{chains:,} chains, with momentum": with_momentum(exact, start(chains, LARGEST, draw), draw),
     }
     return {k: v for name, x in ends.items() for k, v in rows(f"exact scores, {name}", [x]).items()}

@@ -1,5 +1,6 @@
 """The pictures of tutorial 004: those it shows, and those that show what was corrected."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,13 @@ EDGE = 5.0
 def page_density(x: Tensor) -> Tensor:
     """Return what the page calls the likelihood: the sum of the components, without their weights of a half."""
     return 2 * TARGET.log_prob(x).exp()
+
+
+def page_kernel_mass(s: float) -> float:
+    """Return the integral of the page's kernel (19), exp(-|x|^2 / 2 s^2) / sqrt((2 pi)^d s^d) with d = 2, on a grid."""
+    axis, x = mesh(8 * s, 161)
+    kernel = (-x.square().sum(1) / (2 * s**2)).exp() / (2 * math.pi * s)
+    return float(kernel.sum()) * float(axis[1] - axis[0]) ** 2
 
 
 def page_score(x: Tensor) -> Tensor:

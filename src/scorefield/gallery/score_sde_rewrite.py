@@ -43,6 +43,9 @@ LIMITS = (1.1 * SCORE.min(), 1.1 * SCORE.max())
 BROWNIAN = LinearSDE(lambda t: torch.zeros_like(t), lambda t: torch.ones_like(t))
 """dX = dW, so a = 1 and s = sqrt(t)."""
 
+EVERY = 25
+"""Steps between the states that are kept: 80 of 2,000, as on the page."""
+
 T_MIN = 1e-3
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(20)
 TIMES = torch.from_numpy(T_MIN + (1 - T_MIN) * (NODES + 1) / 2)
@@ -77,14 +80,14 @@ class InTime(nn.Module):
 
 @dataclass(frozen=True)
 class Trained:
-    """A model, the loss before each step, and its score on the grid at t = 0 over the training."""
+    """A model, the loss before each step, and its score on the grid at t = 0 after every EVERY steps."""
 
     model: ScoreModel
     losses: list[float]
     scores: list[np.ndarray]
 
 
-def train(seed: int, steps: int, every: int = 50) -> Trained:
+def train(seed: int, steps: int, every: int = EVERY) -> Trained:
     """Train the page's 4,417 parameters on (s score(x + s z, t) + z)^2, t uniform from 0.001 to 1, s = sqrt(t)."""
     sample = TARGET.sample(1024, spawn(seed, "rows")).float()
     net, noise = line.dense(2, 64, 64, 1, generator=spawn(seed, "init")), spawn(seed, "noise")
@@ -94,12 +97,22 @@ def train(seed: int, steps: int, every: int = 50) -> Trained:
         t = (T_MIN + (1 - T_MIN) * uniform(len(sample), noise)).to(sample)[:, None]
         z = normal_like(sample, noise)
         loss = (t.sqrt() * net(torch.cat([sample + t.sqrt() * z, t], 1)) + z).square().mean()
+        losses.append(descend(optimiser, loss))
         if step % every == 0:
             scores.append(line.values(net, GRID, 0.0))
-        losses.append(descend(optimiser, loss))
     covariance = sample.T.cov().reshape(1, 1).double()
     model = ScoreModel(InTime(net), BROWNIAN, sample.mean(0).double(), covariance, predicts="score")
     return Trained(model, losses, scores)
+
+
+def exact_end(start: GaussianMixture) -> np.ndarray:
+    """Return the density on WIDE after the exact reverse SDE from a law q_1 at t = 1, by quadrature.
+
+    p_0(x) times the integral of N(y; x, 1) q_1(y) / p_1(y).
+    """
+    ratio = line.pdf(start, WIDE) / line.pdf(TARGET.noised(1.0, 1.0), WIDE)
+    kernel = np.exp(-np.square(WIDE[:, None] - WIDE) / 2) / np.sqrt(2 * np.pi)
+    return line.pdf(TARGET, WIDE) * simpson(kernel * ratio, x=WIDE, axis=1)
 
 
 def right_mass(start: GaussianMixture) -> float:
@@ -173,7 +186,7 @@ def draw_training(out: Path, runs: list[Trained], densities: list[np.ndarray]) -
     draw_losses(axes, losses, f"Loss of the rewritten page, {len(runs)} seeds", FLOOR, {}, 1.0)
     axes.set_ylim(0.4, 1.1)
     save_figure(figure, out / "rewrite-loss.png")
-    titles = [f"step {50 * i}" for i in range(len(runs[0].scores))]
+    titles = [f"step {EVERY * i}" for i in range(len(runs[0].scores))]
     animate(out / "rewrite-fit.gif", GRID, {"exact score": SCORE}, runs[0].scores, titles, 10, "score", LIMITS)
     frames = [line.summed(score, GRID) for score in runs[0].scores]
     animate(out / "rewrite-density.gif", GRID, {"exact density": PDF}, frames, titles, 10, "density", (0.0, 1.35))
@@ -202,6 +215,8 @@ def draw_starts(out: Path, models: list[ScoreModel], recovered: np.ndarray) -> R
         draw_bars(axes, torch.cat(ends).numpy(), 80, GRID, {"exact density": PDF}, title)
         axes.set_xlim(-3, 3)
         results |= row(f"right mode with exact scores from {name} (true 0.2)", None, [exact])
+        far = total_variation(exact_end(start), line.pdf(TARGET, WIDE), WIDE)
+        results |= row(f"total variation with exact scores from {name}", None, [far], 0.0)
         right = [float((x > VALLEY).double().mean()) for x in ends]
         results |= row(f"right of the valley, learned, from {name} (true {1 - LEFT:.4f})", None, right)
     save_figure(figure, out / "corrected" / "rewrite-starts.png")
