@@ -1,11 +1,15 @@
 """The documents: every source that the code cites is listed, links lead somewhere, the README's program runs."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from scorefield import cli
+
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 KEY = re.compile(r"\b((?:d[ae]l? )?[A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+)?, (?:19|20)\d\d[a-z]?)\b")
 
 
@@ -16,7 +20,7 @@ def test_every_source_cited_in_the_code_is_in_the_references():
     assert len(cited) > 10
 
 
-@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 def test_links_between_documents_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#]+?)\)", path.read_text()):
         assert (path.parent / target).exists(), target
@@ -33,6 +37,35 @@ def test_the_readmes_programs_run(tmp_path, monkeypatch):
     assert (names["again"].score_samples(names["X"][:100]) == names["logp"]).all()
     assert names["x"].shape == (500, 2)
     assert names["found"].value.shape == (500,)
+
+
+def test_the_commands_that_the_documents_show_are_understood():
+    """Those of lines of their own and those in the text: the names of commands, options and their values exist."""
+    found = [
+        line
+        for path in DOCUMENTS
+        for pattern in (r"^    (?:\w+=\w+ )?scorefield (.+)$", r"`scorefield ([^`]+)`")
+        for line in re.findall(pattern, path.read_text(), re.M)
+    ]
+    for line in found:
+        words = shlex.split(line, comments=True)
+        assert words[0] in (*cli.COMMANDS, "--help"), line
+        if len(words) > 1:  # else the command is meant as such
+            left_out = words[0] in ("fit", "sample") and not {"--out", "-o"} & set(words)
+            cli._parse([*words, "--out", "x"] if left_out else words)
+    assert len(found) > 30
+
+
+@pytest.mark.slow
+def test_the_program_for_a_density_of_ones_own_runs():
+    """The second column is N(0, 1) and the first symmetric: 4 standard errors of 400 draws, a rate of 1e-4."""
+    block = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "choosing.md").read_text(), re.S)
+    names: dict = {}
+    exec(block[1], names)
+    x = names["torch"].stack(names["states"][len(names["states"]) // 2 :]).flatten(0, 1)
+    assert abs(float(x[:, 0].mean())) < 4 * float(x[:, 0].std()) / 20
+    assert abs(float(x[:, 1].mean())) < 4 / 20
+    assert float(x[:, 1].var()) == pytest.approx(1, abs=4 * (2 / 400) ** 0.5)
 
 
 def test_the_architecture_page_lists_every_module():
