@@ -54,9 +54,9 @@ class Child:
             self.process.start()
         os.close(writer)
 
-    def end(self) -> Ended:
-        """Wait for the end, and for no more output than a pipe holds."""
-        self.process.join(LONGEST)
+    def end(self, longest: float = LONGEST) -> Ended:
+        """Wait for the end, or so many seconds, and for no more output than a pipe holds."""
+        self.process.join(longest)
         clock = time.monotonic()
         self.process.kill()
         self.process.join()
@@ -80,9 +80,9 @@ def as_shell(code: int | None) -> int:
     return 128 - code if code is not None and code < 0 else code or 0
 
 
-def run(work: Callable[[], object]) -> Ended:
-    """Do work in a child to its end."""
-    return Child(work).end()
+def run(work: Callable[[], object], longest: float = LONGEST) -> Ended:
+    """Do work in a child to its end, or for so many seconds."""
+    return Child(work).end(longest)
 
 
 def scorefield(*arguments: object) -> Callable[[], None]:

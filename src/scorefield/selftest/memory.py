@@ -35,6 +35,9 @@ MEGABYTES = 20.0
 STREAMED = 200.0
 """By how much files of many rows may: text is written in groups of rows, which the short form does not fill."""
 
+PATIENCE = 3600.0
+"""Seconds that a walk or a training may take."""
+
 BLOCK = 1024
 """Rows that are answered at once: the short form has as many."""
 
@@ -92,16 +95,16 @@ def _peak(work: Callable[[], None]) -> float:
                 raise
         print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 
-    ended = run(measured)
+    ended = run(measured, PATIENCE)
     if ended.code:
-        raise RuntimeError(ended.told[-1000:])
+        raise RuntimeError(ended.told[-1000:] or f"the process was ended by signal {ended.code - 128}")
     return float(ended.told.rpartition("peak")[2])
 
 
 def _walk(name: str, steps: int) -> None:
-    """Walk from the prior along so many steps; a sampler that chooses its own takes at least as many."""
+    """Walk from the prior along so many steps, a fifth of them where each is at least one that the sampler chooses."""
     model, draw = Standard(VP()), torch.Generator().manual_seed(0)
-    if name == "adaptive_sde":  # each of its steps costs as much as five
+    if name.startswith("adaptive"):
         steps //= 5
     for _ in SAMPLERS[name].make(draw)(model, model.prior().sample(ROWS, draw), times.grid(model.process, steps)):
         pass
