@@ -109,6 +109,25 @@ def test_a_changed_config_is_never_a_wrong_model(tmp_path, edit):
         runs.load(tmp_path / "run")
 
 
+@pytest.mark.parametrize("name", [",f8", "f8,f8", "(2,3)f8", "O", "<U9", "<M8[s]", "complex128", "os.system", ""])
+def test_a_type_that_is_no_number_is_refused_before_numpy_parses_it(tmp_path, name):
+    """NumPy reads repeats from a text by Python's own parser, which has errors of its own: ",f8" is a SyntaxError."""
+    make_run(tmp_path / "run")
+    path = tmp_path / "run" / "config.toml"
+    text = path.read_text()
+    assert 'dtype = "<f8"' in text
+    path.write_text(text.replace('dtype = "<f8"', f'dtype = "{name}"'))
+    with pytest.raises(CheckpointError, match="expected the type of a number"):
+        runs.read(tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", ["?", ">i2", "<u8", "f2", ">f8", "int8"])
+def test_all_types_of_columns_are_known(kind):
+    frame = pd.DataFrame({"a": np.array([0, 1, 0, 1, 1, 0, 1, 0, 0, 1, 1, 1], kind)})
+    column = TableTransform.fit(frame).columns[0]
+    assert {column.dtype, np.dtype(kind).name} <= runs.TYPES
+
+
 def test_a_changed_centre_is_noticed_although_it_is_well_formed(tmp_path):
     make_run(tmp_path / "run")
     path = tmp_path / "run" / "config.toml"

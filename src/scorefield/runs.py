@@ -30,6 +30,14 @@ from scorefield.pixels import PixelTransform
 from scorefield.sde import LinearSDE
 from scorefield.transforms import TableTransform
 
+TYPES = frozenset(
+    text
+    for code in "?" + np.typecodes["AllInteger"] + np.typecodes["Float"]
+    for kind in [np.dtype(code)]
+    for text in (kind.name, kind.newbyteorder("<").str, kind.newbyteorder(">").str)
+)
+"""The types of numbers that a config.toml may name; NumPy itself reads more into a text, and parses it as Python."""
+
 FORMAT = 5
 """The version of config.toml; a reader refuses another."""
 
@@ -185,7 +193,7 @@ def _pixels(found: dict) -> PixelTransform:
 
 def _check(units: Column | PixelTransform) -> None:
     """Raise ValueError for what config.toml says of a column or of pixels and is no number or no type."""
-    if np.dtype(units.dtype).kind not in "biuf":
+    if units.dtype not in TYPES:
         raise ValueError(f"expected the type of a number; got {units.dtype!r}")
     for field in fields(units):
         value = getattr(units, field.name)
