@@ -68,6 +68,13 @@ def test_the_average_is_the_recursion_that_it_states():
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
 
 
+def test_the_average_has_no_graph():
+    """One of all steps so far would take 5 kB a step and never end."""
+    trainer = Trainer(learned(VP(), "v", 1), steps=3, learning_rate=0.05)
+    for _ in trainer.run(quadratic(trainer)):
+        assert all(p.grad_fn is None and not p.requires_grad for p in trainer.average.parameters())
+
+
 def test_the_learning_rate_rises_and_falls_to_zero():
     trainer = Trainer(learned(VP(), "v", 1), steps=400, learning_rate=2.0)
     rates = []

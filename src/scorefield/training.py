@@ -99,6 +99,7 @@ class Trainer:
                 f"finite, first {wrong}; lower the learning rate ({self.learning_rate:g}), or look for extreme rows"
             )
 
+    @torch.no_grad()  # else the average would keep the graph of all steps
     def _update(self) -> None:
         self.in_a_row = 0
         for optimizer in self.optimizers.values():

@@ -71,7 +71,7 @@ def flat(plan: Plan) -> Iterator[Check]:
             yield _compared(f"{name}, steps", plan.of(10_000, 10_000, 100_000), partial(_walk, name))
         if plan.size != "smoke":
             yield _compared("adams, steps", 100_000, partial(_walk, "adams"))
-            yield _compared("training, steps", plan.of(1000, 2000, 100_000), _train)
+            yield _compared("training, steps", plan.of(1000, 10_000, 100_000), _train)
             yield _compared("samples to a file, rows", 1_000_000, partial(_sample, made), STREAMED)
             yield _compared("log-probabilities, rows", len(rows), lambda n: _logprob(made, rows[:n]), STREAMED)
     yield _schedules()
