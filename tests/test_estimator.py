@@ -225,3 +225,12 @@ def test_counts_get_probabilities():
     truth = np.exp(values * np.log(2) - 2 - np.array([np.log(np.arange(1, k + 1)).sum() for k in values]))
     assert found.sum() == pytest.approx(1, abs=0.02)
     assert np.abs(found - truth).max() < 0.03
+
+
+def test_columns_of_pandas_own_types_are_numbers():
+    """Int64, Float64 and boolean without missing values are learned as the numbers that they hold."""
+    plain = pd.DataFrame({"a": np.arange(40) % 7, "b": np.linspace(0, 1, 40) ** 2, "c": np.arange(40) % 3 == 0})
+    own = plain.astype({"a": "Int64", "b": "Float64", "c": "boolean"})
+    fitted, again = (ScoreDensity(max_iter=2, random_state=0).fit(x) for x in (own, plain.to_numpy(dtype=float)))
+    assert list(fitted.sample(3, random_state=0)) == ["a", "b", "c"]
+    np.testing.assert_allclose(fitted.score_function(own), again.score_function(plain.to_numpy(dtype=float)))

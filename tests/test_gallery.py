@@ -130,6 +130,11 @@ def test_the_trainings_reach_what_they_must_and_the_corrected_ones_more():
     assert results["c: last loss less that of the true score"]["median"] <= 3e-5
     for measure in "Fisher divergence in nats", "total variation, by Simpson":  # f varies too much for seven seeds
         assert results[f"d, regularised: {measure}"]["median"] < results[f"d: {measure}"]["median"]
+    for study in studies:  # the penalty adds to the loss of the same start, with either step; the step changes it
+        for letter in "df":
+            first = {name: study.trained[f"{letter}, {name}"].losses[0] for name in ("best start", "wide step")}
+            assert study.trained[f"{letter}, penalty"].losses[0] > first["best start"]
+            assert study.trained[f"{letter}, regularised"].losses[0] > first["wide step"] != first["best start"]
 
 
 def test_the_command_lists_entries_and_names_mistakes(run_main, tmp_path):  # noqa: F811

@@ -136,15 +136,17 @@ def test_chains_take_the_published_steps(temperature):
     torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("temperature", "finer"), [(training.TEMPERATURE, 1), (1.0, 1), (1.0, 10)])
-def test_chains_around_a_lonely_image_have_the_variance_of_their_recursion(temperature, finer):
+@pytest.mark.parametrize(
+    ("temperature", "finer", "known"), [(training.TEMPERATURE, 1, 0.0025), (1.0, 1, 0.02), (1.0, 10, 0.0105)]
+)
+def test_chains_around_a_lonely_image_have_the_variance_of_their_recursion(temperature, finer, known):
     """v = (1 - h / sigma^2)^2 v + 2 h T: eta^2, 2 sigma^2 and 1.05 sigma^2, which should be sigma^2.
 
     400 images of 64 independent pixels: 5 standard errors, a false-alarm rate of 6e-7.
     """
     h = training.SIZE / finer
     expected = 2 * h * temperature / (1 - (1 - h / 0.01) ** 2)
-    assert expected == pytest.approx({0.125: 0.0025, 1.0: 0.02 if finer == 1 else 0.0105}[temperature], rel=3e-3)
+    assert expected == pytest.approx(known, rel=3e-3)
     end = training.chains(lambda x: -x / 0.01, 400, spawn(0, "chains"), temperature, finer)
     assert float(end.square().mean()) == pytest.approx(expected, rel=5 * math.sqrt(2 / end.numel()))
 

@@ -247,7 +247,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         values = validate_data(self, X, reset=reset, dtype="numeric", ensure_min_samples=2 if reset else 1)
         if values.dtype.kind not in "bui":
             values = check_array(values, dtype=np.float64)
-        if frame is not None and all(np.dtype(dtype).kind in "buif" for dtype in frame.dtypes):
+        if frame is not None and all(isinstance(dtype, np.dtype) and dtype.kind in "buif" for dtype in frame.dtypes):
             return frame
         names = [f"x{i + 1}" for i in range(values.shape[1])] if frame is None else list(map(str, frame.columns))
         return pd.DataFrame(values, columns=names)

@@ -193,7 +193,7 @@ def _pixels(found: dict) -> PixelTransform:
 
 def _check(units: Column | PixelTransform) -> None:
     """Raise ValueError for what config.toml says of a column or of pixels and is no number or no type."""
-    if units.dtype not in TYPES:
+    if not isinstance(units.dtype, str) or units.dtype not in TYPES:
         raise ValueError(f"expected the type of a number; got {units.dtype!r}")
     for field in fields(units):
         value = getattr(units, field.name)

@@ -7,7 +7,8 @@ c  implicit, by finite differences, weighted by the density, on the grid; twice 
 d  the same over 1,024 samples, without knowing the target
 e  a, then d
 f  d with 128 samples: too few to see what lies between the modes
-Corrected, d and f take the best of four initial states and are stopped by held-out rows, or regularised.
+Corrected, d and f take the best of four initial states; then they are stopped by held-out rows, or take a wide step, or
+a penalty, or both of these (regularised).
 """
 
 from collections.abc import Callable, Iterator

@@ -70,6 +70,9 @@ PUBLISHED += [
 ]
 """The losses that the page prints: of the initial network, and after every 50 steps."""
 
+EVERY = 8
+"""Steps between the states that are kept, as on the page."""
+
 CHAINS, MANY, STEP = 256, 20_000, 1 / 30
 UPDATES = (49, 51, 51, 51, 51, 46)
 """Langevin steps at each level: 299 in all, as the page's integer division deals them out."""
@@ -96,15 +99,15 @@ def loss(net: Callable[[Tensor], Tensor], sample: Tensor, levels: Tensor, genera
     return (s[:, 0] ** 2 * explicit(score, clean + s * z, lambda x: (clean - x) / s**2)).mean()
 
 
-def train(seed: int, steps: int, every: int = 8) -> Trained:
-    """Train the page's network on 1,024 rows by Adam, and keep what it says after every so many steps."""
+def train(seed: int, steps: int) -> Trained:
+    """Train the page's network on 1,024 rows by Adam, and keep what it says after every EVERY steps."""
     sample = TARGET.sample(1024, spawn(seed, "rows")).float()
     net = line.dense(2, 64, 1, generator=spawn(seed, "init"))
     optimiser = torch.optim.Adam(net.parameters(), lr=0.01, fused=True)
     noise, losses, scores = spawn(seed, "noise"), [], [line.values(net, GRID, SMALLEST)]
     for step in range(1, steps + 1):
         losses.append(descend(optimiser, loss(net, sample, LEVELS.float(), noise)))
-        if step % every == 0:
+        if step % EVERY == 0:
             scores.append(line.values(net, GRID, SMALLEST))
     return Trained(net, losses, scores)
 
@@ -126,7 +129,7 @@ def anneal(
     chains: int = CHAINS,
     updates: Sequence[int] = UPDATES,
 ) -> Tensor:
-    """Return the page's Langevin trajectories, (300, chains): from N(0, 1), one step size at all levels."""
+    """Return the page's Langevin trajectories, (1 + all updates, chains): from N(0, 1), one step size at all levels."""
     path = [normal_like(torch.empty(chains, 1), generator)]
     for level, count in zip(LEVELS.tolist(), updates, strict=True):
         path += langevin.unadjusted(scores(level), path[-1], STEP, count, generator)
@@ -261,7 +264,7 @@ def draw_training(out: Path, runs: list[Trained], steps: int) -> None:
     draw_losses(axes, losses, f"Loss, {len(runs)} seeds", float(FLOOR.mean()), printed, ZERO)
     axes.set(xlim=(0, steps), ylim=(0.15, 0.6))
     save_figure(figure, out / "loss.png")
-    scores, titles = runs[0].scores, [f"step {8 * i}" for i in range(len(runs[0].scores))]
+    scores, titles = runs[0].scores, [f"step {EVERY * i}" for i in range(len(runs[0].scores))]
     animate(out / "fits.gif", GRID, {"exact score": SCORE}, scores, titles, 20, "score", LIMITS)
     densities = [line.summed(score, GRID) for score in scores]
     animate(out / "densities.gif", GRID, {"exact density": PDF}, densities, titles, 10, "density", (0.0, 1.35))

@@ -87,7 +87,7 @@ class Trained:
     scores: list[np.ndarray]
 
 
-def train(seed: int, steps: int, every: int = EVERY) -> Trained:
+def train(seed: int, steps: int) -> Trained:
     """Train the page's 4,417 parameters on (s score(x + s z, t) + z)^2, t uniform from 0.001 to 1, s = sqrt(t)."""
     sample = TARGET.sample(1024, spawn(seed, "rows")).float()
     net, noise = line.dense(2, 64, 64, 1, generator=spawn(seed, "init")), spawn(seed, "noise")
@@ -98,7 +98,7 @@ def train(seed: int, steps: int, every: int = EVERY) -> Trained:
         z = normal_like(sample, noise)
         loss = (t.sqrt() * net(torch.cat([sample + t.sqrt() * z, t], 1)) + z).square().mean()
         losses.append(descend(optimiser, loss))
-        if step % every == 0:
+        if step % EVERY == 0:
             scores.append(line.values(net, GRID, 0.0))
     covariance = sample.T.cov().reshape(1, 1).double()
     model = ScoreModel(InTime(net), BROWNIAN, sample.mean(0).double(), covariance, predicts="score")

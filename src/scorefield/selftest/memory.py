@@ -97,7 +97,7 @@ def _peak(work: Callable[[], None]) -> float:
 
     ended = run(measured, PATIENCE)
     if ended.code:
-        raise RuntimeError(ended.told[-1000:] or f"the process was ended by signal {ended.code - 128}")
+        raise RuntimeError(ended.told[-1000:] or f"the process ended with code {ended.code} and said nothing")
     return float(ended.told.rpartition("peak")[2])
 
 

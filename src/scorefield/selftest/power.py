@@ -204,7 +204,6 @@ def swapped_average() -> AbstractContextManager:
     """Plant an average that moves the weights in training to itself."""
     lerp = torch._foreach_lerp_
 
-    @torch.no_grad()
     def swapped(mine: list[Tensor], other: list[Tensor], weight: float) -> None:
         lerp(other, mine, weight)
 

@@ -233,10 +233,8 @@ def likelihoods(process: Process, density: GaussianMixture) -> dict[str, float]:
     (name, _), model, plain, rows = named(process), ExactDenoiser(density, process), mixture(density), 2
     end, d = float(process.ratio(f64(process.t_max)[0])), density.dim
     x, found = density.sample(rows, Generator().manual_seed(0)), dict[str, float]()
-    normal, least = drawn(5, rows, d, seed=9), min(2, d - 1)  # a sketch leaves a direction
-    for kind, given, sketch in (("exact", None, 0), ("probes", normal[:3].sign(), 0), ("sketch", normal, least)):
-        if given is normal and not sketch:
-            continue
+    normal = drawn(5, rows, d, seed=9)
+    for kind, given, sketch in (("exact", None, 0), ("probes", normal[:3].sign(), 0), ("sketch", normal, 2)):
         left = iter(()) if given is None else iter(given)
         draw = lambda x, generator=None: next(left)  # noqa: B023
         with patch.object(likelihood, "signs_like", draw), patch.object(likelihood, "normal_like", draw):
