@@ -227,6 +227,7 @@ def test_counts_get_probabilities():
     assert np.abs(found - truth).max() < 0.03
 
 
+@pytest.mark.slow
 def test_columns_of_pandas_own_types_are_numbers():
     """Int64, Float64 and boolean without missing values are learned as the numbers that they hold."""
     plain = pd.DataFrame({"a": np.arange(40) % 7, "b": np.linspace(0, 1, 40) ** 2, "c": np.arange(40) % 3 == 0})
