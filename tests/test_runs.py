@@ -111,7 +111,7 @@ def test_a_changed_config_is_never_a_wrong_model(tmp_path, edit):
 
 @pytest.mark.parametrize(
     "name",
-    ['",f8"', '"f8,f8"', '"(2,3)f8"', '"O"', '"<U9"', '"<M8[s]"', '"complex128"', '"os.system"', '""', "[]", "8"],
+    ['",f8"', '"f8,f8"', '"(2,3)f8"', '"O"', '"<U9"', '"<M8[s]"', '"complex128"', '"os.system"', '""'],
 )
 def test_a_type_that_is_no_number_is_refused_before_numpy_parses_it(tmp_path, name):
     """NumPy reads repeats from a text by Python's own parser, which has errors of its own: ",f8" is a SyntaxError."""
