@@ -187,7 +187,7 @@ def test_other_levels_and_steps_may_be_given():
     for constant in 0.0, 1.0:
         draw = torch.Generator().manual_seed(1)
         scores = lambda s, c=constant: lambda x: torch.full_like(x, c * s)
-        ends.append(mended.by_width(scores, x, draw, 10, [3.0, 1.0], [0.1, 0.2]))
+        ends.append(mended.by_levels(scores, [3.0, 1.0], [0.1, 0.2], x, draw, 10))
     torch.testing.assert_close(ends[1] - ends[0], torch.full((3, 2), 10 * (3 * 0.1 + 0.2), dtype=F64))
 
 

@@ -247,8 +247,10 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         values = validate_data(self, X, reset=reset, dtype="numeric", ensure_min_samples=2 if reset else 1)
         if values.dtype.kind not in "bui":
             values = check_array(values, dtype=np.float64)
-        if frame is not None and all(isinstance(dtype, np.dtype) and dtype.kind in "buif" for dtype in frame.dtypes):
-            return frame
+        if frame is not None:
+            kinds = [getattr(dtype, "numpy_dtype", dtype) for dtype in frame.dtypes]  # of Int64 and its like int64
+            if all(isinstance(kind, np.dtype) and kind.kind in "buif" for kind in kinds):
+                return frame.astype(dict(zip(frame.columns, kinds, strict=True)))
         names = [f"x{i + 1}" for i in range(values.shape[1])] if frame is None else list(map(str, frame.columns))
         return pd.DataFrame(values, columns=names)
 

@@ -57,26 +57,25 @@ def published(scores: Scores, x: Tensor, generator: Generator, steps: int) -> li
     return path + states[steps - 1 :: steps]
 
 
+def by_levels(
+    scores: Scores, noises: Sequence[float], sizes: Sequence[float], x: Tensor, generator: Generator, steps: int = 150
+) -> Tensor:
+    """Return the ends of chains over levels of noise, so many steps of its own size at each."""
+    return _last(langevin.annealed([scores(s) for s in noises], x, sizes, steps, generator))
+
+
 def by_noise(scores: Scores, x: Tensor, generator: Generator, steps: int = 150) -> Tensor:
     """Return the ends of chains over levels of half the noise each, with the steps of Song and Ermon, 2020."""
     levels = langevin.noise_levels(LEVELS[0], SMALLEST, 2)
-    fields = [scores(s) for s in levels.tolist()]
-    return _last(langevin.annealed(fields, x, langevin.step_sizes(levels, steps), steps, generator))
+    return by_levels(scores, levels.tolist(), langevin.step_sizes(levels, steps), x, generator, steps)
 
 
-def by_width(
-    scores: Scores,
-    x: Tensor,
-    generator: Generator,
-    steps: int = 150,
-    noises: Sequence[float] = NOISES,
-    sizes: Sequence[float] = SIZES,
-) -> Tensor:
-    """Return the ends of chains over the levels `NOISES` with steps of size w^2 / 20, or over others with others.
+def by_width(scores: Scores, x: Tensor, generator: Generator) -> Tensor:
+    """Return the ends of chains over the levels `NOISES` with steps of size w^2 / 20.
 
     That leaves the variance of a component too large by at most a fortieth, see `langevin.unadjusted`.
     """
-    return _last(langevin.annealed([scores(s) for s in noises], x, sizes, steps, generator))
+    return by_levels(scores, NOISES, SIZES, x, generator)
 
 
 def with_momentum(scores: Scores, x: Tensor, generator: Generator, steps: int = 50) -> Tensor:
@@ -160,12 +159,12 @@ def with_exact_scores(chains: int, few: int) -> Results:
     draw, noises = spawn(0, "exact"), np.geomspace(LARGEST, SMALLEST, len(NOISES))
     by_square = [SIZES[0] * (s / LARGEST) ** 2 for s in NOISES]  # as large at the first level
     sizes = ((NARROW**2 + noises**2) / 20).tolist()
-    walk = lambda *how: by_width(exact, start(few, LARGEST, draw), draw, 150, *how)
+    walk = lambda noises, sizes: by_levels(exact, noises, sizes, start(few, LARGEST, draw), draw)
     ends = {
         f"{few:,} chains, levels and steps by noise": by_noise(exact, start(few, LEVELS[0], draw), draw),
         f"{few:,} chains, levels by width, steps by noise": walk(NOISES, by_square),
         f"{few:,} chains, levels by noise, steps by width": walk(noises.tolist(), sizes),
-        f"{few:,} chains, levels and steps by width": walk(),
+        f"{few:,} chains, levels and steps by width": walk(NOISES, SIZES),
         f"{chains:,} chains, with momentum": with_momentum(exact, start(chains, LARGEST, draw), draw),
     }
     return {k: v for name, x in ends.items() for k, v in rows(f"exact scores, {name}", [x]).items()}

@@ -104,7 +104,7 @@ def _peak(work: Callable[[], None]) -> float:
 def _walk(name: str, steps: int) -> None:
     """Walk from the prior along so many steps, a fifth of them where each is at least one that the sampler chooses."""
     model, draw = Standard(VP()), torch.Generator().manual_seed(0)
-    if name.startswith("adaptive"):
+    if SAMPLERS[name].adapts:
         steps //= 5
     for _ in SAMPLERS[name].make(draw)(model, model.prior().sample(ROWS, draw), times.grid(model.process, steps)):
         pass
