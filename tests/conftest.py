@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Generator
 
 torch.set_num_threads(1)
+threadpool_limits(limits=1)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cases import F64, f64
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Generator
 
 from scorefield import base
@@ -126,3 +127,26 @@ def test_no_candidate_has_seen_the_rows_that_judge_it():
         )
         gaps.append(score - float(expected))
     assert abs(np.mean(gaps)) < 0.8, gaps
+
+
+def test_a_choice_uses_one_thread_and_gives_the_others_back(monkeypatch):
+    """Whatever the process uses: BLAS and OpenMP have one thread while a base is chosen or fitted, then as many again."""
+
+    def counts() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info()}
+
+    seen, plain = [], base._mixture
+
+    def watched(*settings):
+        fit = plain(*settings)
+        return lambda rows: seen.append(counts()) or fit(rows)
+
+    monkeypatch.setattr(base, "_mixture", watched)
+    rows = (
+        torch.randn(60, 2, dtype=F64, generator=Generator().manual_seed(0)).sign() * torch.tensor([1.0, 1.1]).double()
+    )
+    with threadpool_limits(limits=2):
+        base.choose(rows + 0.3 * torch.randn(60, 2, dtype=F64, generator=Generator().manual_seed(1)), 0).fit(rows)
+        assert counts() == {2}
+    assert seen
+    assert all(found == {1} for found in seen)

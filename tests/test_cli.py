@@ -400,3 +400,16 @@ def test_one_level_gives_score_and_samples_and_says_why_it_has_no_likelihood(run
     refused(
         run_main("logprob", run, tmp_path / "t.csv", "--out", tmp_path / "l.csv"), "one noise level, 0.3", "density"
     )
+
+
+@pytest.mark.parametrize(("options", "threads"), [((), 1), (("--threads", 2), 2)])
+def test_a_command_uses_one_thread_in_every_library_unless_told(tmp_path, options, threads):
+    """PyTorch, BLAS and OpenMP alike: two threads of NumPy and scikit-learn took three times as long as one."""
+    watch = (
+        "import sys, threadpoolctl, torch; from scorefield import commands; from scorefield.cli import main\n"
+        "def seen(_): print({torch.get_num_threads(), *(each['num_threads'] for each in threadpoolctl.threadpool_info())})\n"
+        "commands.builtin = seen; main()"
+    )
+    command = [sys.executable, "-c", watch, "data", "moons", "--out", tmp_path / "moons.csv", *options]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    assert done.stdout.strip() == f"{{{threads}}}", (done.stdout, done.stderr)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from scorefield.densities import GaussianMixture
@@ -63,6 +64,7 @@ class Base:
     score: float
     scores: dict[str, float]
 
+    @threadpool_limits.wrap(limits=1)
     def fit(self, rows: Rows) -> GaussianMixture | None:
         """Return this density fitted to white rows (n, d), in float64 on the CPU; None for N(0, I)."""
         if not self.parts:
@@ -84,6 +86,7 @@ def _fitted(fit: Fit, content: bytes, shape: tuple[int, int]) -> GaussianMixture
     return fit(np.frombuffer(content).reshape(shape).copy())
 
 
+@threadpool_limits.wrap(limits=1)  # of BLAS and OpenMP: two take three to ten times as long on such matrices
 def choose(rows: Rows, seed: int, white: Tensor | None = None) -> Base:
     """Return the base for white rows (n, d) in random order: what predicts held-out rows best.
 
@@ -102,6 +105,7 @@ def choose(rows: Rows, seed: int, white: Tensor | None = None) -> Base:
     return _choose(x.tobytes(), x.shape, matrix.tobytes(), seed)
 
 
+@threadpool_limits.wrap(limits=1)
 def held_out_score(rows: Rows, seed: int, white: Tensor) -> float:
     """Return the mean log-likelihood of held-out white rows, in nats, of the best mixture with full covariances."""
     x, scores = rows[:CHOICE_ROWS].double().cpu().numpy(), []

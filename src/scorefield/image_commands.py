@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,7 +38,6 @@ def concerns(options: cli.Common) -> bool:
 
 def fit(options: cli.Fit) -> None:
     """Learn the score of images and keep it in a RUN folder."""
-    _use_cores(options)
     say, request = console.speaker(options), requests.request_of(options)
     for name in ("columns", "drop", "positive", "bounds", "rows"):
         if name in request:
@@ -216,17 +214,10 @@ def _nearest(transform: PixelTransform, drawn: np.ndarray, train: np.ndarray) ->
 
 def _open(folder: Path, options: cli.Common) -> ImageDensity:
     """Return the estimator of a RUN on the device asked for, and print its notes."""
-    _use_cores(options)
     estimator = images.load(folder)
     estimator.model_.to(options.device)
     console.speaker(options)(*(f"note: {note}" for note in estimator.notes_))
     return estimator
-
-
-def _use_cores(options: cli.Common) -> None:
-    """Compute on all cores unless a number of threads was asked for."""
-    if options.threads is None:
-        torch.set_num_threads(os.cpu_count() or 1)
 
 
 COMMANDS: dict[type, Callable] = {
