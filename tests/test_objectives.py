@@ -484,3 +484,24 @@ def test_the_gradient_of_the_potential_is_the_score(process, predicts):
 def test_a_network_without_a_potential_says_so():
     with pytest.raises(ValueError, match="train one with --network energy"):
         learned(VP(), "v", 1).log_potential(torch.ones(2, 1, dtype=F64), f64(0.5)[0])
+
+
+def test_by_default_energies_are_sliced_once():
+    """Same generator, same numbers as one direction asked for, and other numbers than two."""
+    x = torch.randn(4, 3, dtype=F64, generator=Generator().manual_seed(0))
+
+    def sliced(**options: int) -> torch.Tensor:
+        quartic = lambda x: -(x**4).sum(-1)
+        return objectives.sliced_energy(quartic, x, step=1e-2, generator=Generator().manual_seed(1), **options)
+
+    assert torch.equal(sliced(), sliced(slices=1))
+    assert not torch.allclose(sliced(), sliced(slices=2))
+
+
+@pytest.mark.parametrize(("size", "suggested"), [(1.0, "0.02"), (1e4, "1")])
+def test_a_second_difference_that_rounding_swallows_names_one_that_it_does_not(size, suggested):
+    """The fourth root of the rounding error, and a thousand of it where numbers are large."""
+    x = torch.full((2, 1), size)
+    with pytest.raises(ValueError, match=f"; use about {suggested}, or float64"):
+        objectives.sliced_energy(lambda x: -x.square().sum(-1), x, step=1e-6)
+    objectives.sliced_energy(lambda x: -x.square().sum(-1), x, step=1.01 * float(suggested), generator=Generator())

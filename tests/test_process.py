@@ -1,5 +1,7 @@
 """The laws of the noising processes beside R01 and R02: ends, inverses, events, the user's own, simulation."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from mpmath import mp, mpf
 from torch import Generator
 from torch.testing import assert_close
 
-from scorefield.process import EDM, PROCESSES, RATIO_MAX, VE, VP, Cosine, SubVP, make, named, span_for
+from scorefield.process import EDM, PROCESSES, RATIO_MAX, VE, VP, Cosine, Process, SubVP, make, named, span_for
 from scorefield.sde import LinearSDE, simulate
 from scorefield.selftest.coefficients import exact, relative_error
 from scorefield.tensors import match
@@ -264,3 +266,21 @@ def test_a_range_that_does_not_fit_is_refused():
         make("vq")
     with pytest.raises(ValueError, match="must be an instance of one of"):
         named(object())
+
+
+@pytest.mark.parametrize("left_out", sorted(Process.__abstractmethods__))
+def test_a_process_that_leaves_something_out_cannot_be_made(left_out):
+    """Each of its functions is asked for by name."""
+    members = {name: lambda self, t: t for name in Process.__abstractmethods__ - {left_out}}
+    with pytest.raises(TypeError, match=left_out):
+        type("Partial", (Process,), members)()
+    assert set(Process.__abstractmethods__) == {"t_max", "drift", "diffusion", "mean_coef", "std", "std_rate", "time"}
+
+
+@pytest.mark.parametrize("name", list(PROCESSES))
+def test_a_process_cannot_be_changed(name):
+    """It is a value: equal ones are one key, and a model that holds one holds it for good."""
+    process = make(name, span_for(name, 30.0)[0])
+    assert len({process, make(*named(process))}) == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        process.beta_min = 1.0

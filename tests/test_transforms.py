@@ -1,5 +1,6 @@
 """Laws of the table transform: it inverts, its Jacobian is right, types and constants come back."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from cases import z_limit
 from torch import Generator
 
-from scorefield.columns import suggestions
+from scorefield.columns import Column, fit_column, suggestions
 from scorefield.transforms import TableTransform
 
 
@@ -199,9 +200,14 @@ def test_collinear_columns_are_named():
         TableTransform.fit(frame.drop(columns="c").assign(f=frame["a"] * 1e6))
     TableTransform.fit(frame.round().astype(int))  # cells make integers independent
     TableTransform.fit(frame.iloc[:8])  # too few rows to tell
+    with pytest.raises(ValueError, match=r"a, b, c are collinear"):
+        TableTransform.fit(frame.iloc[:11])
+    TableTransform.fit(frame.iloc[:10])  # two rows a column are too few
     TableTransform.fit(frame.assign(c=frame["c"] + 1e-4 * x[::-1, 0]))
     with pytest.raises(ValueError, match=r"a, b, c are collinear"):
         TableTransform.fit(frame.round(6))  # as a text file holds them
+    with pytest.raises(ValueError, match=r"a, b, c are collinear"):
+        TableTransform.fit((frame * 1e-9).round(12))  # coarse for their size, at many places
 
 
 def test_whole_tables_of_duplicates_are_named():
@@ -275,3 +281,41 @@ def test_bounds_are_suggested_where_values_crowd_towards_them():
     assert suggestions(columns, frame) == "--positive price,count --bounds share=0:1,percent=0:100"
     bounded = {"price": (0, math.inf), "count": (0, math.inf), "share": (0, 1), "percent": (0, 100)}
     assert suggestions(TableTransform.fit(frame, bounded).columns, frame) == ""
+
+
+def test_a_bound_is_suggested_for_three_values_and_none_for_two():
+    """0, 1, 2 are counts; 0 and 1 are a choice, which no bound describes better."""
+    frame = pd.DataFrame({"three": np.arange(300) % 3, "two": np.arange(300) % 2})
+    assert suggestions(TableTransform.fit(frame).columns, frame) == "--positive three"
+
+
+def test_a_column_of_one_value_is_a_constant():
+    assert fit_column("a", np.array([3.0])).is_constant
+
+
+@pytest.mark.parametrize(("skew", "tail"), [(0.3, 1.0), (-0.3, 1.0), (0.0, 0.5), (0.0, 2.0)])
+def test_skew_or_tails_of_either_kind_bend_a_column(skew, tail):
+    """And the map is bent: z of 1 is sinh(tail asinh(1) - skew), not 1."""
+    column = Column("a", "<f8", spread=1.0, skew=skew, tail=tail)
+    assert column.is_bent
+    z, _ = column.forward(torch.ones(1, dtype=torch.float64))
+    assert float(z) == pytest.approx(math.sinh(tail * math.asinh(1) - skew), rel=1e-14)
+    assert not Column("a", "<f8", spread=1.0).is_bent
+
+
+def test_a_column_has_mean_0_and_variance_1_with_its_cells():
+    """Plain, on a lattice, bounded and bent ones; a lattice's cells add step^2 / 12 before scaling."""
+    frame, bounds = curved()
+    for name in frame.columns:
+        column = fit_column(name, frame[name].to_numpy(), bounds.get(name))
+        z, slope = column.forward(torch.from_numpy(frame[name].to_numpy(np.float64, copy=True)))
+        plain = not (column.is_bounded or column.is_bent)
+        cells = (column.step / column.spread) ** 2 / 12 if plain else 0.0
+        assert float(z.mean()) == pytest.approx(0, abs=0.02 if column.step else 1e-9), name
+        assert float(z.var(correction=0)) + cells == pytest.approx(1, abs=0.05 if column.step else 1e-9), name
+        assert slope.isfinite().all(), name
+
+
+def test_a_transform_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TableTransform.fit(table()).columns = ()
