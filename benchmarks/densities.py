@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import peers
 import torch
+from threadpoolctl import threadpool_limits
 
 import scorefield
 from scorefield import toys
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=30)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    threadpool_limits(limits=1)
     with tempfile.TemporaryDirectory() as folder:
         cases = [(name, seed) for seed in options.seeds for name in options.names]
         clocks = {case: fit_ours(*case, options.budget, Path(folder)) for case in cases}

@@ -24,6 +24,7 @@ import pandas as pd
 import peers
 import torch
 from sklearn import datasets
+from threadpoolctl import threadpool_limits
 
 from scorefield import toys
 from scorefield.densities import GaussianMixture
@@ -144,6 +145,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=30)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    threadpool_limits(limits=1)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     folds = [(n, f"{r}-{f}") for r in range(options.repeats) for n in TABLES for f in range(5)]
     truths = [(n, str(seed)) for seed in options.seeds for n in TRUTHS]

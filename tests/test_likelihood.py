@@ -254,3 +254,25 @@ def test_a_model_that_is_not_finite_is_an_error_that_names_the_row():
 
     with pytest.raises(RuntimeError, match="row 1"):
         log_prob(learned(VP(), "v", 1, net=Bad()), f64([0.0], [3.0], [0.5]))
+
+
+class Counted(ExactDenoiser):
+    """Counts how often it is asked."""
+
+    def decompose(self, *given):
+        self.calls += 1
+        return super().decompose(*given)
+
+    def noise_and_divergence(self, *given):
+        self.calls += 1
+        return super().noise_and_divergence(*given)
+
+
+@pytest.mark.parametrize("errors", [False, True])
+def test_stated_evaluations_of_a_row_are_those_made(errors):
+    """One row is asked for as often as it says, with the errors' own solution or without."""
+    model = Counted(DENSITIES["mixture-2d"], VP())
+    model.calls = 0
+    found = log_prob(model, f64([0.3, -0.2]), errors=errors)
+    assert found.evaluations.tolist() == [model.calls]
+    assert model.calls > 20

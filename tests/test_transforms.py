@@ -319,3 +319,12 @@ def test_a_column_has_mean_0_and_variance_1_with_its_cells():
 def test_a_transform_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TableTransform.fit(table()).columns = ()
+
+
+def test_tenths_come_back_as_they_are_written():
+    """3 * 0.1 is not 0.3, and 0.3 is what a file holds and what a sample must be."""
+    values = np.random.Generator(np.random.PCG64(0)).integers(0, 50, 400) / 10
+    column = fit_column("a", values)
+    assert column.step == 0.1
+    z, _ = column.forward(torch.from_numpy(values))
+    assert (column.inverse(z) == values).all()
