@@ -11,7 +11,7 @@ from torch import Generator
 from scorefield import flow
 from scorefield.densities import GaussianMixture
 from scorefield.model import ExactDenoiser
-from scorefield.process import EDM, VE, VP, Cosine, Straight, SubVP
+from scorefield.process import EDM, RATIO_MIN, VE, VP, Cosine, Straight, SubVP
 
 each_process = pytest.mark.parametrize(
     "process", [VP(), SubVP(), VE(), EDM(), Cosine(), Straight()], ids=lambda p: type(p).__name__
@@ -37,6 +37,16 @@ def test_decoding_undoes_encoding_for_data_as_narrow_as_the_smallest_noise(std):
     density = GaussianMixture.isotropic(f64(1.0, 2.0), f64([0.0, 0.3], [0.4, 1.0]), std)
     model, x = ExactDenoiser(density, VP()), density.sample(20, Generator().manual_seed(0))
     assert float((flow.decode(model, flow.encode(model, x)) - x).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("std", [1e-3, 2e-3])
+def test_what_is_left_of_the_first_step_is_what_five_iterations_leave(std):
+    """x = y - q x is iterated from y, for a Gaussian with q = 1 / (2 + 2 (std / ratio_min)^2): -q^6 x is left."""
+    model = ExactDenoiser(GaussianMixture.isotropic(f64(1.0), f64([0.0]), std), VP())
+    x = std * f64([-2.0], [-0.5], [1.0], [3.0])
+    left = flow.decode(model, flow.encode(model, x, tol=1e-12), tol=1e-12) - x
+    q = 1 / (2 + 2 * (std / RATIO_MIN) ** 2)
+    assert torch.allclose(left, -(q**6) * x, rtol=0.01, atol=0)
 
 
 @each_process

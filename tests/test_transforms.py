@@ -10,7 +10,7 @@ import torch
 from cases import z_limit
 from torch import Generator
 
-from scorefield.columns import Column, fit_column, suggestions
+from scorefield.columns import FEW, Column, fit_column, suggestions
 from scorefield.transforms import TableTransform
 
 
@@ -328,3 +328,11 @@ def test_tenths_come_back_as_they_are_written():
     assert column.step == 0.1
     z, _ = column.forward(torch.from_numpy(values))
     assert (column.inverse(z) == values).all()
+
+
+def test_too_few_rows_suggest_nothing():
+    """Positive numbers of a wide spread: from FEW rows on they are said to be positive, with one less they are not."""
+    values = np.random.Generator(np.random.PCG64(0)).exponential(1, FEW)
+    for rows, expected in ((values, "--positive a"), (values[1:], ""), (values[: FEW // 2], "")):
+        frame = pd.DataFrame({"a": rows})
+        assert suggestions(TableTransform.fit(frame).columns, frame) == expected, len(rows)
