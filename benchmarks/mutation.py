@@ -3,8 +3,8 @@
 A place in the code is drawn first, evenly over the modules' places, then one of the operators that apply there, so that
 the many replacements of one sign do not crowd out the rest. Mutants that change nothing but annotations are left out.
 `trace` runs the quick tests once and keeps which lines each reaches and how long it takes. `plant` then runs, for
-each mutant in a copy of the project, the tests that enter its function: those that reach its line first, and the
-quickest of them first, until one fails or PATIENCE is used up, and then those marked slow of the module's own. A
+each mutant in a copy of the project, the tests that enter its function and the module's own: those that reach its line
+first, then the module's own, the quickest first, until one fails or PATIENCE is used up, and then its own slow ones. A
 mutant that does not end counts as found. Results go to benchmarks/results/mutation.json as they come; what is there
 is not run again.
 
@@ -221,15 +221,14 @@ def function_lines(code: str, line: int) -> set[int]:
 
 
 def tests_for(mutant: dict, traced: dict[str, dict]) -> list[str]:
-    """Return the tests that enter a mutant's function, in the order to be run, until PATIENCE is used up."""
+    """Return the tests of a mutant's module or function, in the order to be run, until PATIENCE is used up."""
     code = (ROOT / "src" / "scorefield" / f"{mutant['module']}.py").read_text()
     around = function_lines(code, mutant["line"])
     reached = {name: set(test["lines"].get(mutant["module"], ())) for name, test in traced.items() if "lines" in test}
-    entering = [name for name, lines in reached.items() if lines & around]
-    if not entering:  # an abstract function: nothing is run there
-        own = [f"tests/test_{name}.py" for name in TESTS[mutant["module"]][0]]
-        entering = [name for name in reached if name.split("::")[0] in own]
-    entering.sort(key=lambda name: (mutant["line"] not in reached[name], traced[name]["seconds"]))
+    own = {f"tests/test_{name}.py" for name in TESTS[mutant["module"]][0]}
+    is_own = {name: name.split("::")[0] in own for name in reached}  # kept: what an import runs, no test enters
+    entering = [name for name, lines in reached.items() if lines & around or is_own[name]]
+    entering.sort(key=lambda name: (mutant["line"] not in reached[name], not is_own[name], traced[name]["seconds"]))
     chosen, spent = [], 0.0
     for name in entering:
         spent += traced[name]["seconds"]
