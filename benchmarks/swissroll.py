@@ -2,7 +2,7 @@
 
 Both learn the same 1,000 points of the swiss roll and are measured with one ruler: the mean of log p - log q on the
 same 10,000 fresh points, p exact by quadrature, q by the probability flow with a tolerance of 1e-4 a step. The
-tutorial's loop takes 7 to 20 minutes a seed, so its results are kept and ours can be run again alone.
+tutorial's loop takes 5 to 20 minutes a seed, so its results are kept and ours can be run again alone.
 Ours is `scorefield fit FILE --budget ...`, one whole fit for each budget. Its seconds are all of the command's after
 Python's imports: reading, the choice of the base, the timing and the training; copied rows are checked by `evaluate`.
 PyTorch's compiler, which `torch.optim` loads when the first optimiser is made, counts as an import on both sides.

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from threadpoolctl import threadpool_limits
 
 from scorefield import fidelity, metrics
 from scorefield.densities import GaussianMixture
@@ -67,7 +66,6 @@ def compared_json(compared: dict[str, Comparison]) -> dict[str, object]:
     return {name: dataclasses.asdict(value) | {"excess": value.excess} for name, value in compared.items()}
 
 
-@threadpool_limits.wrap(limits=1)
 def evaluate(estimator: ScoreDensity, held_out: pd.DataFrame, train: pd.DataFrame | None, seed: int) -> Evaluation:
     """Return how an estimator compares with held-out rows, and whether its samples can be told from them.
 
