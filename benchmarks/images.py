@@ -9,18 +9,21 @@ seen as many real ones. With --inception, the Frechet distance in the features o
 the file of its weights: pt_inception-2015-12-05-6726825d.pth of torch-fidelity).
 `rival`: tutorial 002's U-Net through its own loop, or diffusers' UNet2DModel of as many weights through the plain loop
 of its documentation, trained for so many seconds on what the run learned from, and how far what it draws is from real.
-`speed`: training images a second and the share of the peak of a matrix product, ours and diffusers' taking turns.
+`curve`: bits per dimension and fidelity of runs of MNIST with one seed and more and more training, all seen by the same
+eyes.
+`speed`: training images and operations a second, ours and diffusers' taking turns, beside those of a matrix product
+and of a convolution alone.
 Results go to benchmarks/results/images.json.
 
     SCOREFIELD_DATA=folder python benchmarks/images.py judge mnist RUN [--n 10000] [--inception WEIGHTS]
     SCOREFIELD_DATA=folder python benchmarks/images.py rival {tutorial,diffusers} RUN [--seconds 600] [--n 1000]
+    SCOREFIELD_DATA=folder python benchmarks/images.py curve RUN [RUN ...] [--n 10000]
     SCOREFIELD_DATA=folder python benchmarks/images.py speed [--rounds 5]
 """
 
 import argparse
 import dataclasses
 import json
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -179,15 +182,35 @@ def judge(name: str, folder: Path, n: int, inception: Path | None) -> dict:
     m = min(1000, n, len(run.target))
     copies = metrics.copying(drawn[:m], run.z, run.target[:m], generator=spawn(0, "copies"))
     found["copies"] = {key: [value.model.value, value.real.value] for key, value in copies.items()}
-    some = some_of(run.test, 1000, spawn(0, "test"))
-    bound = run.estimator.bound(some.pixels, run.estimator.positions(some), 64, 0)
-    bits = run.estimator.bits_per_dim(bound).value
-    found["bits per dimension"] = [float(bits.mean()), float(bits.std() / len(bits) ** 0.5)]
+    found["bits per dimension"] = bits_per_dimension(run)
     shown = torch.randperm(len(run.z), generator=spawn(0, "real"))[:n]
     as_many = len(shown)
     for title, x, classes in ("drawn", drawn[:as_many], told[:as_many]), ("as many real", run.z[shown], labels[shown]):
         net = classifier(shaped(x), classes, len(run.train.classes), 1)
         found[f"accuracy from {title} images"] = accuracy(net, shaped(run.target), kept_labels)
+    return found
+
+
+def bits_per_dimension(run: Judged) -> list[float]:
+    """Return the mean over 1,000 images that were not trained on, drawn at random, and its standard error."""
+    some = some_of(run.test, 1000, spawn(0, "test"))
+    bound = run.estimator.bound(some.pixels, run.estimator.positions(some), 64, 0)
+    bits = run.estimator.bits_per_dim(bound).value
+    return [float(bits.mean()), float(bits.std() / len(bits) ** 0.5)]
+
+
+def curve(folders: list[Path], n: int) -> dict:
+    """Return what runs of one seed reach by their steps, beside real images, seen by the same eyes."""
+    run = open_run("mnist", folders[0])
+    found: dict = {"n": n, "real": fidelity(run, run.real[:n], n)}
+    for folder in folders:
+        estimator = images.load(folder)
+        if estimator.config_.seed != run.estimator.config_.seed:
+            raise ValueError(f"expected runs of one seed, which have kept the same images; {folder} has another")
+        own = dataclasses.replace(run, estimator=estimator)
+        reached = {"bits per dimension": bits_per_dimension(own)} | fidelity(own, draw(own, n)[0], n)
+        found[f"{estimator.n_iter_} steps"] = reached
+        print(folder, reached, flush=True)
     return found
 
 
@@ -303,7 +326,7 @@ def rival(name: str, folder: Path, seconds: float, n: int) -> dict:
 
 
 def speed(rounds: int) -> dict:
-    """Return training images a second and the share of the peak of a matrix product: medians, taking turns."""
+    """Return training images a second, and the rate of arithmetic beside `fastest`: medians, taking turns."""
     every = data.read_mnist("train")
     transform = PixelTransform.fit(every.pixels, every.layout)
     problem = images.problem_of(every, transform, 0)
@@ -317,9 +340,9 @@ def speed(rounds: int) -> dict:
     found: dict = {"threads": torch.get_num_threads()}
     work = {name: operations(loop) for name, (loop, _) in loops.items()}
     taken: dict[str, list[float]] = {name: [] for name in loops}
-    peaks = []
+    rates = []
     for _ in range(rounds):
-        peaks.append(peak())
+        rates.append(fastest())
         for name, (loop, _) in loops.items():
             began = time.perf_counter()
             for _ in range(10):
@@ -327,10 +350,13 @@ def speed(rounds: int) -> dict:
             taken[name].append((time.perf_counter() - began) / 10)
     for name, (_, net) in loops.items():
         seconds = statistics.median(taken[name])
-        share = work[name] / seconds / statistics.median(peaks)
         weights = sum(p.numel() for p in net.parameters())
-        found[name] = {"weights": weights, "images a second": images.BATCH / seconds, "share of the peak": share}
-    return found
+        found[name] = {
+            "weights": weights,
+            "images a second": images.BATCH / seconds,
+            "operations": work[name] / seconds,
+        }
+    return found | {name: statistics.median(rate[name] for rate in rates) for name in rates[0]}
 
 
 def operations(loop: Iterator) -> float:
@@ -344,15 +370,26 @@ def operations(loop: Iterator) -> float:
     return float(counter.get_total_flops())
 
 
-def peak() -> float:
-    """Return the operations a second of a product of two matrices of 2,048 rows, the best of five."""
+def fastest() -> dict[str, float]:
+    """Return the operations a second of a product of matrices of 2,048 rows and of a convolution, the best of twenty.
+
+    They come from different libraries, and the convolution can be the faster.
+    """
     x = torch.randn(2048, 2048)
-    best = math.inf
-    for _ in range(5):
-        began = time.perf_counter()
-        x @ x
-        best = min(best, time.perf_counter() - began)
-    return 2 * 2048**3 / best
+    image, kernel = torch.randn(64, 48, 14, 14), torch.randn(48, 48, 3, 3)
+    image, kernel = (z.contiguous(memory_format=torch.channels_last) for z in (image, kernel))
+    work: dict[str, tuple[float, Callable[[], Tensor]]] = {
+        "matrix product": (2 * 2048**3, lambda: x @ x),
+        "convolution": (2 * 9 * 48 * image.numel(), lambda: functional.conv2d(image, kernel, padding=1)),
+    }
+    return {name: total / min(seconds_of(task) for _ in range(20)) for name, (total, task) in work.items()}
+
+
+def seconds_of(task: Callable[[], Tensor]) -> float:
+    """Return the wall seconds of one call."""
+    began = time.perf_counter()
+    task()
+    return time.perf_counter() - began
 
 
 def main() -> None:
@@ -369,6 +406,9 @@ def main() -> None:
     other.add_argument("run", type=Path)
     other.add_argument("--seconds", type=float, default=600.0)
     other.add_argument("--n", type=int, default=1000)
+    several = commands.add_parser("curve")
+    several.add_argument("runs", type=Path, nargs="+")
+    several.add_argument("--n", type=int, default=10_000)
     commands.add_parser("speed").add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(2)
@@ -378,6 +418,8 @@ def main() -> None:
     elif options.command == "rival":
         found = rival(options.name, options.run, options.seconds, options.n)
         key = f"{options.name}, {options.seconds:.0f} s"
+    elif options.command == "curve":
+        found, key = curve(options.runs, options.n), "mnist, curve"
     else:
         found, key = speed(options.rounds), "speed"
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
