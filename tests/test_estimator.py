@@ -136,11 +136,12 @@ def test_it_can_be_pickled_by_its_user(fitted):
 
 
 def test_automatic_steps_are_a_function_of_the_data_alone():
-    assert automatic_steps(10, 2) == 500
-    assert automatic_steps(2500, 5) == 5000
-    assert automatic_steps(10**6, 5) == 8000
+    assert automatic_steps(10, 5) == automatic_steps(10, 1) == 500
+    assert automatic_steps(900, 5) == automatic_steps(900, 1) == 3000
+    assert (automatic_steps(2500, 1), automatic_steps(2500, 3)) == (5000, 4000)
+    assert automatic_steps(10**6, 1) == 8000
     x = points(40)
-    assert ScoreDensity(random_state=0).fit(x).n_iter_ == automatic_steps(36, 2)
+    assert ScoreDensity(random_state=0).fit(x).n_iter_ == automatic_steps(36, 5)
 
 
 def test_a_time_budget_replaces_the_number_of_steps():

@@ -321,6 +321,21 @@ def test_members_are_validated_on_rows_they_and_their_base_have_not_seen():
     assert [view.base for view in views] == learner.bases
 
 
+def test_more_rows_are_held_out_by_tenths_so_that_each_member_learns_from_nine():
+    """From 2,000 rows on no member loses a third of the rows to its validation; none has seen a row that judges it."""
+    x = torch.arange(2001.0)[:, None] + torch.tensor([[0.0, 0.5]])
+    learner = Learner(Config(steps=1, width=8, features=4, members=3), Problem(x[:1900], x[1900:]))
+    assert [len(rows) for rows in learner.held_out] == [201, 200, 200]
+    for held_out, data in zip(learner.held_out, learner.data, strict=True):
+        assert torch.equal(torch.cat([held_out, data]).sort(0).values, x)
+    assert len(torch.cat(learner.held_out).unique(dim=0)) == 601
+
+
+def test_as_many_networks_are_averaged_as_rows_ask_for():
+    counts = {9: 1, 10: 5, 1_999: 5, 2_000: 3, 14_999: 3, 15_000: 1}
+    assert {rows: fitting.members_for(rows) for rows in counts} == counts
+
+
 def test_the_score_of_an_untrained_model_is_that_of_its_base():
     """A new network answers zero, so at any level the model is the exact denoiser of the base, for every prediction."""
     mixture = GaussianMixture.isotropic(f64(0.7, 0.3), f64([-0.6, 0.2], [1.4, -0.5]), 0.15)

@@ -378,7 +378,7 @@ def _new_run(
         say("note      third derivatives of the energy are taken: steps cost 2 to 4 times those of denoising")
     say(f"range     {range_reason}")
     if config.members > 1:
-        say(f"ensemble  {config.members} networks, each learns without its own part of the rows: they are few")
+        say(f"ensemble  the mean of {config.members} networks, each of which learns without its own part of the rows")
     say(f"training  {config.steps:,} steps of {config.batch_size} rows: {reason}; repeat it exactly with --steps")
     test = parts[2] if rows["test"] else None
     return runs.create(options.out, request, {"digest": digest, **rows}, config, transform, test)

@@ -33,11 +33,11 @@ VALIDATION_ROWS = 4096
 REPEATED_ROWS = 1024
 """Fewer rows are repeated, with other noise, to about this many."""
 
-FEW_ROWS = 2_000
-"""Below this many rows a run cross-validates: each of MEMBERS networks learns without its own part of the rows."""
+FEW_ROWS, SOME_ROWS = 2_000, 15_000
+"""Below so many rows a run cross-validates: each of several networks learns without its own part of the rows."""
 
-MEMBERS = 5
-"""Networks that cross-validate each other; a fifth of the rows decides as well as more would."""
+FEW_MEMBERS, SOME_MEMBERS = 5, 3
+"""Networks that cross-validate each other: of few rows each leaves out a fifth, of more a tenth."""
 
 PATIENCE = 10
 """Training stops after so many reports in a row that are worse than the best by more than CERTAIN standard errors."""
@@ -90,8 +90,10 @@ class Problem:
 
 
 def members_for(rows: int) -> int:
-    """Return how many networks to average for so many rows: MEMBERS from 10 up to FEW_ROWS rows, else one."""
-    return MEMBERS if 10 <= rows < FEW_ROWS else 1
+    """Return how many networks to average for so many rows: five from 10 up to 2,000, three up to 15,000, else one."""
+    if rows < FEW_ROWS:
+        return FEW_MEMBERS if rows >= 10 else 1
+    return SOME_MEMBERS if rows < SOME_ROWS else 1
 
 
 class Learner:
@@ -146,8 +148,10 @@ class Learner:
         chosen = base.choose(pool, config.seed, problem.white)
         self.base_name, self.base_reason = chosen.name, _why(chosen)
         if k > 1:
-            parts = [pool[i::k] for i in range(k)]
+            deal = k if len(pool) < FEW_ROWS else max(k, 10)
+            parts = [pool[i::deal] for i in range(deal)]
             others = [torch.cat(parts[:i] + parts[i + 1 :]) for i in range(k)]
+            parts = parts[:k]
         else:
             parts, others = [(validation if len(validation) else train).float()[:VALIDATION_ROWS]], [pool]
         self.bases = [chosen.fit(rows) for rows in others]

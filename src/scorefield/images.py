@@ -34,7 +34,7 @@ WIDTH, DEPTH = 48, 2
 BATCH, LEARNING_RATE = 64, 2e-3
 """Images a step, and the largest learning rate."""
 
-NOISE_MEDIAN, NOISE_SPREAD = 0.3, 1.6
+NOISE_MEDIAN, NOISE_SPREAD = 1.0, 1.3
 """The law of the noise ratios in training."""
 
 
