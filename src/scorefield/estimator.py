@@ -45,7 +45,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
     single noise ratio, for Langevin samples, and 0 all of them. A named process gets its range from the data.
     bounds: a dictionary of
     (lower, upper) by column name, such as {"age": (0, math.inf)}: samples never leave them. max_iter is the number of
-    training steps; 'auto' is a function of the number of rows and columns, never of the clock. time_budget, in seconds
+    training steps; 'auto' is a function of the number of rows, never of the clock. time_budget, in seconds
     of training, replaces it where given. random_state: an integer, a RandomState or None.
 
     As scikit-learn asks, parameters are stored as they come and checked by `fit`; X is anything that it takes for a

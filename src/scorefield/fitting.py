@@ -37,7 +37,10 @@ FEW_ROWS, SOME_ROWS = 2_000, 15_000
 """Below so many rows a run cross-validates: each of several networks learns without its own part of the rows."""
 
 FEW_MEMBERS, SOME_MEMBERS = 5, 3
-"""Networks that cross-validate each other: of few rows each leaves out a fifth, of more a tenth."""
+"""Networks that cross-validate each other."""
+
+MANY_PARTS = 10
+"""From FEW_ROWS rows on each leaves out one of so many parts; of fewer rows, one of as many as there are networks."""
 
 PATIENCE = 10
 """Training stops after so many reports in a row that are worse than the best by more than CERTAIN standard errors."""
@@ -148,7 +151,7 @@ class Learner:
         chosen = base.choose(pool, config.seed, problem.white)
         self.base_name, self.base_reason = chosen.name, _why(chosen)
         if k > 1:
-            deal = k if len(pool) < FEW_ROWS else max(k, 10)
+            deal = k if len(pool) < FEW_ROWS else max(k, MANY_PARTS)
             parts = [pool[i::deal] for i in range(deal)]
             others = [torch.cat(parts[:i] + parts[i + 1 :]) for i in range(k)]
             parts = parts[:k]
