@@ -92,7 +92,8 @@ def test_a_pixel_alone_says_its_posterior_mean(ratio, width, generator):
         y = (x + ratio * torch.randn(x.shape, generator=generator, dtype=torch.float64)).requires_grad_()
         image = torch.zeros(4000, 2, 1, 1, dtype=torch.float64)
         image = torch.cat([image[:, :channel], y[:, :, None, None], image[:, channel + 1 :]], 1)
-        mean = table(image, torch.full((4000,), math.log(ratio), dtype=torch.float64))[:, channel, 0, 0]
+        answer = table(image, torch.full((4000,), math.log(ratio), dtype=torch.float64))
+        mean, told = (part[:, channel, 0, 0] for part in answer)
         one, r = torch.ones((), dtype=torch.float64), torch.tensor(ratio, dtype=torch.float64)
         exact = law.posterior(y.detach(), one, r)[0][:, 0]
         assert float((mean.detach() - exact).square().mean().sqrt()) < 0.03 * ratio
@@ -101,6 +102,11 @@ def test_a_pixel_alone_says_its_posterior_mean(ratio, width, generator):
         moved = [law.posterior(y.detach() + side * shift, one, r)[0][:, 0] for side in (1, -1)]
         difference = (moved[0] - moved[1]) / (2 * shift)
         assert float((slope[:, 0] - difference).abs().median()) < 0.02
+        variance = ratio**2 + width**2
+        weights = (law.weights.log() - (y.detach() - levels) ** 2 / (2 * variance)).softmax(1)
+        between = weights @ levels**2 - (weights @ levels) ** 2
+        exact = between * ratio**2 / variance**2 + width**2 / variance
+        assert float((told.detach() - exact).abs().mean()) < 0.03  # between noise ratios 1.34 times apart
 
 
 def test_the_continuous_width_is_that_of_a_bin():

@@ -116,14 +116,45 @@ def test_a_model_given_a_class_is_the_network_given_it(generator):
 
 
 def test_the_network_sees_the_noisy_image_and_what_each_pixel_says(monkeypatch, generator):
-    """Both of unit variance at every noise, beside each other."""
+    """Beside each other: the image, the mean of each pixel, and the gate; all of unit variance or below at any noise."""
     net = made((2, 8, 8), taught=True)
     z, level = torch.randn(4, 128, generator=generator), torch.linspace(-3, 2, 4)
     seen = []
     network = net._network
     monkeypatch.setattr(net, "_network", lambda image, told: seen.append(image) or network(image, told))
-    net(z, level)
-    noisy, clean = seen[0].split(2, 1)
+    whole = net(z, level)
+    noisy, clean, gate = seen[0].split(2, 1)
     torch.testing.assert_close(noisy.flatten(1), z)
     scale = (1 + (2 * level).exp()).sqrt()[:, None]
-    torch.testing.assert_close(clean, net.pixels((z * scale).reshape(4, 2, 8, 8), level))
+    torch.testing.assert_close(clean, net.pixels((z * scale).reshape(4, 2, 8, 8), level)[0])
+    correction = network(seen[0], net._told(level, torch.zeros(4, dtype=torch.long))).flatten(1)
+    untaught = made((2, 8, 8))(z, level)
+    torch.testing.assert_close(whole - untaught, gate.flatten(1) * correction, atol=1e-4, rtol=1e-4)
+
+
+def test_a_correction_is_held_to_what_the_pixel_leaves_open(monkeypatch, generator):
+    """A network that says 1 moves v by g, g^2 = (Var[v | pixel] + w) / (1 + w), w = (r / SURE)^2.
+
+    The variance of v = (y - (1 + r^2) x) / (r sqrt(1 + r^2)) is summed over the levels x. So g is 1 where the noise is
+    large, and where it is far below the distance of two levels it is r / SURE: the correction goes to 0 with the noise.
+    """
+    net = made((1, 8, 8)).double()
+    ratio = torch.logspace(-3, 2, 400, dtype=torch.float64)
+    levels, counts = torch.linspace(-1, 2, 4, dtype=torch.float64), torch.tensor([6.0, 2, 3, 5], dtype=torch.float64)
+    x = levels[torch.multinomial(counts, 400 * 64, replacement=True, generator=generator)].reshape(400, 64)
+    y = x + ratio[:, None] * torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    total = (1 + ratio**2).sqrt()[:, None]
+    alone = net(y / total, ratio.log())
+    monkeypatch.setattr(net, "_network", lambda image, told: torch.ones_like(image[:, :1]))
+    gate = (net(y / total, ratio.log()) - alone).detach()
+    r = ratio[:, None, None]
+    weights = (counts.log() - (y[..., None] - levels) ** 2 / (2 * r**2)).softmax(-1)
+    v = (y[..., None] - (1 + r**2) * levels) / (r * total[..., None])
+    variance = (weights * v**2).sum(-1) - (weights * v).sum(-1) ** 2
+    weight = (ratio[:, None] / module.SURE) ** 2
+    difference = gate**2 - (variance + weight) / (1 + weight)
+    assert float(difference.abs().mean(1).max()) < 0.02
+    small, large = ratio < 0.1, ratio > 30
+    expected = (weight / (1 + weight)).sqrt()[small].expand(-1, 64)
+    torch.testing.assert_close(gate[small], expected, rtol=1e-3, atol=0)
+    torch.testing.assert_close(gate[large], torch.ones_like(gate[large]), atol=0, rtol=1e-3)

@@ -38,7 +38,7 @@ TYPES = frozenset(
 )
 """The types of numbers that a config.toml may name; NumPy itself reads more into a text, and parses it as Python."""
 
-FORMAT = 5
+FORMAT = 6
 """The version of config.toml; a reader refuses another."""
 
 BASE = ("weights", "means", "covariances")

@@ -16,12 +16,13 @@ REACH = 6.0
 
 
 class PixelPosterior(nn.Module):
-    """E[X | X + r Z] of one pixel X that has a known histogram, Z standard normal, for each channel of an image.
+    """E[X | X + r Z] of one pixel X that has a known histogram, and its slope; Z standard normal, X in each channel.
 
     It is what the noisy pixel says without its neighbours: a smooth curve where r is large, the nearest level where r
     is far below the distance of two levels. A network that corrects it need not learn to count in 256ths, and at the
     smallest noise the answer is exact. Values lie on a grid of POINTS by LEVELS (log r), cubic in the value with exact
-    slopes (Hermite) and linear in log r; the tables are buffers, so a saved model brings its own.
+    slopes (Hermite) and linear in log r; the tables are buffers, so a saved model brings its own. The slope is
+    Var[X | X + r Z] / r^2, by the derivative of Tweedie's formula: nearly 0 where a pixel is sure of its level.
     """
 
     values: Tensor
@@ -58,19 +59,21 @@ class PixelPosterior(nn.Module):
                 slope = (within / variance * ratio**2 + width**2) / variance
                 self.slopes[channel, row] = slope * (high - low) / (POINTS - 1)
 
-    def forward(self, y: Tensor, log_ratio: Tensor) -> Tensor:
-        """Return the mean of each pixel for y = x + r noise, (n, channels, height, width), at log r (n,)."""
+    def forward(self, y: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each pixel's mean and its slope for y = x + r noise, (n, channels, height, width), at log r (n,)."""
         first, last = math.log(LOWEST), math.log(HIGHEST)
         place = ((log_ratio - first) / (last - first) * (LEVELS - 1)).clamp(0, LEVELS - 1)
         row = place.long().clamp(max=LEVELS - 2)
-        share = (place - row)[:, None, None, None]
-        return torch.lerp(self._at(y, row), self._at(y, row + 1), share.to(y))
+        share = (place - row)[:, None, None, None].to(y)
+        below, above = self._at(y, row), self._at(y, row + 1)
+        return torch.lerp(below[0], above[0], share), torch.lerp(below[1], above[1], share)
 
-    def _at(self, y: Tensor, row: Tensor) -> Tensor:
-        """Return the cubic of one row of the table for each image."""
+    def _at(self, y: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cubic of one row of the table for each image, and the slope between its exact ones."""
         ratio = self._ratios().to(y)[row]
         low, high = (end[:, :, None, None] for end in self._range(self.ends.to(y).T, ratio[:, None]))
-        place = ((y - low) / (high - low) * (POINTS - 1)).clamp(0, POINTS - 1)
+        resolution = (POINTS - 1) / (high - low)
+        place = ((y - low) * resolution).clamp(0, POINTS - 1)
         point = place.detach().long().clamp(max=POINTS - 2)
         h = place - point
         channel = torch.arange(len(self.ends), device=y.device)[:, None, None]
@@ -78,7 +81,8 @@ class PixelPosterior(nn.Module):
         values, slopes = self.values.to(y).flatten(), self.slopes.to(y).flatten()
         first, last, start, end = values[index], values[index + 1], slopes[index], slopes[index + 1]
         rise = last - first
-        return first + h * (start + h * (3 * rise - 2 * start - end + h * (start + end - 2 * rise)))
+        mean = first + h * (start + h * (3 * rise - 2 * start - end + h * (start + end - 2 * rise)))
+        return mean, torch.lerp(start, end, h) * resolution
 
     @staticmethod
     def _ratios() -> Tensor:

@@ -24,6 +24,9 @@ PLACES = 2**17
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
+SURE = 0.3
+"""Noise ratio from which downwards a correction is held to what a pixel by itself leaves open."""
+
 EMBEDDING = 128
 """Numbers in which the blocks are told the noise ratio and the class."""
 
@@ -32,8 +35,11 @@ class UNet(nn.Module):
     """A residual U-Net (Ronneberger et al., 2015; Ho et al., 2020) that corrects what each noisy pixel says alone.
 
     It predicts v, of unit variance: v = (noise - r clean) / sqrt(1 + r^2) for rows of data of unit variance. The clean
-    pixel that `pixels` expects from the pixel alone gives a first v, and goes into the network beside the noisy image;
-    the last layer starts at zero, so an untrained network is the model of independent pixels.
+    pixel that `pixels` expects from the pixel alone gives a first v. Its correction is g times what the network says:
+        g^2 = (Var[v | pixel] + w) / (1 + w),  Var[v | pixel] = (1 + r^2) dE[clean | pixel] / dpixel,  w = (r / SURE)^2,
+    so where the noise is small a pixel that is sure of itself stays as it is, and where it is large g is 1. The network
+    is shown the noisy image, the clean one that is expected, and g. Its last layer starts at zero, so untrained it is
+    the model of independent pixels.
     shape: (channels, height, width) of an image; any size, since it is padded to a multiple of the coarsest cell. From
     16 pixels on the network works on 2 x 2 patches: four times fewer places, each with four times the input.
     width: features at the finest level, doubled at each coarser one; depth: residual blocks a level on either side.
@@ -64,7 +70,7 @@ class UNet(nn.Module):
         )
         self.label = nn.utils.skip_init(nn.Embedding, classes + 1, EMBEDDING)
         nn.init.normal_(self.label.weight, generator=generator)
-        self.enter = _conv(2 * channels * self.patch**2, width, 3, generator)
+        self.enter = _conv(3 * channels * self.patch**2, width, 3, generator)
         blocks = lambda size: nn.ModuleList(ResidualBlock(size, generator) for _ in range(depth))
         self.descent = nn.ModuleList(blocks(size) for size in widths)
         self.halve = nn.ModuleList(_conv(i, o, 2, generator, stride=2) for i, o in itertools.pairwise(widths))
@@ -91,10 +97,12 @@ class UNet(nn.Module):
         n, ratio = len(z), log_ratio.exp()[:, None, None, None]
         total = (1 + ratio**2).sqrt()
         y = z.reshape(n, *self.shape) * total
-        clean = self.pixels(y, log_ratio)
+        clean, slope = self.pixels(y, log_ratio)
         alone = ((y - clean) / ratio - ratio * clean) / total
-        image = torch.cat([y / total, clean], 1)
-        return (alone + self._network(image, self._told(log_ratio, label))).reshape(n, -1)
+        weight = (ratio / SURE) ** 2
+        gate = ((total**2 * slope + weight) / (1 + weight)).sqrt()
+        image = torch.cat([y / total, clean, gate], 1)
+        return (alone + gate * self._network(image, self._told(log_ratio, label))).reshape(n, -1)
 
     def _told(self, log_ratio: Tensor, label: Tensor) -> Tensor:
         """Return what the blocks are told: the noise ratio and the class."""
