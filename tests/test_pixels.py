@@ -8,7 +8,7 @@ import torch
 from torch import Generator
 
 from scorefield.densities import GaussianMixture
-from scorefield.nets.pixels import PixelPosterior
+from scorefield.nets.pixels import POINTS, REACH, PixelPosterior
 from scorefield.pixels import BINS, PixelTransform
 
 
@@ -107,6 +107,23 @@ def test_a_pixel_alone_says_its_posterior_mean(ratio, width, generator):
         between = weights @ levels**2 - (weights @ levels) ** 2
         exact = between * ratio**2 / variance**2 + width**2 / variance
         assert float((told.detach() - exact).abs().mean()) < 0.03  # between noise ratios 1.34 times apart
+
+
+@pytest.mark.parametrize("row", range(16, 48, 4))
+def test_the_slope_is_exact_at_the_noise_ratios_of_the_table(row, generator):
+    """Var[X | y] / r^2, summed over the levels, at points of the table: the rounding of single precision is left."""
+    levels = torch.linspace(-1, 3, 64, dtype=torch.float64)
+    counts = torch.randint(1, 1000, (1, 64), generator=generator)
+    table = PixelPosterior(1)
+    table.learn(levels, counts)
+    ratio = float(table._ratios()[row])
+    y = torch.linspace(-1 - REACH * ratio, 3 + REACH * ratio, POINTS, dtype=torch.float64)
+    log_ratio = torch.full((1,), math.log(ratio), dtype=torch.float64)
+    _, slope = table(y.reshape(1, 1, 1, -1), log_ratio)
+    weights = ((counts + 1.0).log() - (y[:, None] - levels) ** 2 / (2 * ratio**2)).softmax(1)
+    deviation = levels - (weights @ levels)[:, None]
+    exact = (weights * deviation**2).sum(1) / ratio**2
+    torch.testing.assert_close(slope.flatten(), exact, rtol=1e-4, atol=1e-4 * float(exact.max()))
 
 
 def test_the_continuous_width_is_that_of_a_bin():
