@@ -39,10 +39,11 @@ from torch.nn import functional
 from scorefield import data, images, metrics
 from scorefield.data import Images
 from scorefield.fidelity import frechet_distance, precision_recall
-from scorefield.fitting import Learner
 from scorefield.gallery import mnist_unet
 from scorefield.image_evaluation import Eyes, classifier, open_eyes, some_of
+from scorefield.image_problem import ImageProblem
 from scorefield.images import ImageDensity
+from scorefield.learner import Learner
 from scorefield.pixels import PixelTransform
 from scorefield.samplers import STEPS
 from scorefield.tensors import spawn
@@ -329,9 +330,9 @@ def speed(rounds: int) -> dict:
     """Return training images a second, and the rate of arithmetic beside `fastest`: medians, taking turns."""
     every = data.read_mnist("train")
     transform = PixelTransform.fit(every.pixels, every.layout)
-    problem = images.problem_of(every, transform, 0)
+    problem = ImageProblem.of(every, transform, 0)
     config = dataclasses.replace(images.settings(problem, "vp", "denoising", 0, None, 10), steps=10**6)
-    learner = Learner(config, problem)
+    learner = Learner(config, problem.prepare(config))
     theirs = diffusers_network()
     loops: dict[str, tuple[Iterator, nn.Module]] = {
         "ours": (learner.run(), learner.model),

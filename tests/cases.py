@@ -15,6 +15,7 @@ from scorefield.selftest.cases import (
     learned,
     middle_time,
     points,
+    table_learner,
     z_limit,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "learned",
     "middle_time",
     "points",
+    "table_learner",
     "z_limit",
 ]
 

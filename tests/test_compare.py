@@ -12,8 +12,8 @@ from torch import Generator
 from scorefield import compare
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
-from scorefield.fitting import Problem
 from scorefield.model import ScoreModel
+from scorefield.problem import Part
 from scorefield.process import VP
 from scorefield.training import trivial_model
 
@@ -75,7 +75,7 @@ def test_every_objective_learns(name, monkeypatch):
     density = GaussianMixture(*(torch.tensor(v).double() for v in ([0.6, 0.4], [[-0.8], [1.2]], [[[0.05]]])))
     density = standard(density)
     x = density.sample(4_000, Generator().manual_seed(0))
-    problem = Problem(x[:3000], x[3000:], truth=density)
+    problem = Part(x[:3000], x[3000:], truth=density)
     network = "energy" if compare.OBJECTIVES[name].energy else "mlp"
     config = Config(steps=1, objective=name, network=network)
     flat = trivial_model(config.model(torch.zeros(1), torch.eye(1)))

@@ -17,8 +17,9 @@ import scorefield as sf
 from scorefield import cli, data, image_commands, objectives, runs
 from scorefield import images as images_module
 from scorefield.cli import main
-from scorefield.fitting import Learner
+from scorefield.image_problem import ImageProblem
 from scorefield.images import BLOCK, ImageDensity
+from scorefield.learner import Learner
 from scorefield.model import ScoreModel
 from scorefield.pixels import PixelTransform
 
@@ -279,16 +280,16 @@ def test_training_goes_on_from_its_state_to_the_bit():
     """Twelve steps at once, and six, a state as a file would hold it, and six more: every tensor is equal."""
     given = data.as_images(*bars(100, 0))
     transform = PixelTransform.fit(given.pixels)
-    problem = images_module.problem_of(given, transform, 0)
+    problem = ImageProblem.of(given, transform, 0)
     config = replace(images_module.settings(problem, "vp", "denoising", 0, None, 2), steps=12)
-    whole = Learner(config, problem)
+    whole = Learner(config, problem.prepare(config))
     for _ in whole.run():
         pass
-    first = Learner(config, problem)
+    first = Learner(config, problem.prepare(config))
     for _ in zip(range(6), first.run(), strict=False):
         pass
     state = load(save({name: value.contiguous() for name, value in first.state().items()}))
-    second = Learner(config, problem)
+    second = Learner(config, problem.prepare(config))
     second.load_state(state)
     for _ in second.run():
         pass
@@ -321,14 +322,14 @@ def test_training_forgets_a_tenth_of_the_labels_and_mixes_no_classes(monkeypatch
     """What the model is given in training: its own labels but for a tenth, and no other images as references."""
     given = data.as_images(*bars(100, 0))
     transform = PixelTransform.fit(given.pixels)
-    problem = images_module.problem_of(given, transform, 0)
+    problem = ImageProblem.of(given, transform, 0)
     config = replace(images_module.settings(problem, "vp", "denoising", 0, None, 2), steps=30)
     seen, references = [], []
     keep, loss = ScoreModel.given, objectives.denoising
     monkeypatch.setattr(ScoreModel, "given", lambda model, label: seen.append(label) or keep(model, label))
     told = lambda *a, **k: references.append(k.get("references")) or loss(*a, **k)
     monkeypatch.setattr(objectives, "denoising", told)
-    learner = Learner(config, problem)
+    learner = Learner(config, problem.prepare(config))
     seen.clear()
     for _ in zip(range(9), learner.run(), strict=False):
         pass

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cases import table_learner
 
 from scorefield import runs, stopping
 from scorefield.checkpoint import CheckpointError
 from scorefield.config import Config
-from scorefield.fitting import Learner, Problem
 from scorefield.transforms import TableTransform
 
 
@@ -43,16 +43,16 @@ def test_a_learner_stopped_and_restored_anywhere_is_the_same_to_the_bit(members)
     """In one process: model, average, moments, generators and the running loss, at every step of the first twelve."""
     config = Config(steps=60, batch_size=32, width=16, features=8, members=members)
     data = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
-    whole = Learner(config, Problem(data[:90], data[90:]))
+    whole = table_learner(config, data[:90], data[90:])
     reports = [report for report in whole.run() if report is not None]
     for stop in range(1, 13):
-        first = Learner(config, Problem(data[:90], data[90:]))
+        first = table_learner(config, data[:90], data[90:])
         seen = []
         for report in first.run():
             seen += [report] if report is not None else []
             if first.trainer.step == stop:
                 break
-        second = Learner(config, Problem(data[:90], data[90:]))
+        second = table_learner(config, data[:90], data[90:])
         second.load_state(first.state())
         seen += [report for report in second.run() if report is not None]
         assert seen == reports
@@ -66,7 +66,7 @@ def make_run(folder: Path, steps: int = 4) -> runs.Run:
     config = Config(steps=steps, width=16, features=8, batch_size=16)
     run = runs.create(folder, {"data": "x"}, {"digest": "d"}, config, transform, frame.iloc[:5])
     z = transform.forward(frame)
-    for _ in runs.train(run, Learner(config, Problem(z[5:], z[:5])), lambda step, notes: None):
+    for _ in runs.train(run, table_learner(config, z[5:], z[:5]), lambda step, notes: None):
         pass
     return run
 
@@ -86,7 +86,7 @@ def test_a_finished_run_is_left_alone(tmp_path):
     run = make_run(tmp_path / "run")
     before = content(tmp_path / "run")
     z = torch.zeros(3, 2, dtype=torch.float64)
-    assert list(runs.train(run, Learner(run.config, Problem(z, z)), lambda step, notes: None)) == []
+    assert list(runs.train(run, table_learner(run.config, z, z), lambda step, notes: None)) == []
     assert content(tmp_path / "run") == before
 
 

@@ -7,28 +7,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cases import f64, learned
+from cases import f64, learned, table_learner
 from torch import Generator
 
 from scorefield import base as bases
-from scorefield import fitting
+from scorefield import learner as learners
 from scorefield.base import Base
+from scorefield.budget import steps_within
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
-from scorefield.fitting import (
-    Learner,
-    Problem,
-    data_score,
-    in_model_units,
-    moments,
-    score_ratio,
-    steps_within,
-    truth_for,
-)
+from scorefield.learner import Learner
 from scorefield.model import ExactDenoiser
+from scorefield.problem import members_for, truth_for
 from scorefield.process import VP, make
+from scorefield.score_level import data_score, score_ratio
+from scorefield.table_problem import TableProblem, choose_transform, in_model_units, largest_distance
 from scorefield.training import AVERAGE, COUNTS, SKIPS, WARM_UP, Trainer, batches, trivial_model
 from scorefield.transforms import TableTransform
+from scorefield.whitening import moments
 
 
 def quadratic(trainer: Trainer):
@@ -162,10 +158,8 @@ def test_it_learns_the_score_of_a_mixture(process, monkeypatch):
     mixture = GaussianMixture.isotropic(f64(0.7, 0.3), f64([-0.6, 0.2], [1.4, -0.5]), 0.15)
     x = mixture.sample(6000, Generator().manual_seed(0))
     x = (x - x.mean(0)) / x.std(0)
-    monkeypatch.setattr(
-        fitting.base, "choose", lambda rows, seed, white: Base("one Gaussian", (), 0.0, {"one Gaussian": 0.0})
-    )
-    learner = Learner(config, Problem(x[:5000], x[5000:]))
+    monkeypatch.setattr(bases, "choose", lambda rows, seed, white: Base("one Gaussian", (), 0.0, {"one Gaussian": 0.0}))
+    learner = table_learner(config, x[:5000], x[5000:])
     *_, last = (report for report in learner.run() if report is not None)
     oracle = ExactDenoiser(mixture_of(x), learner.model.process)
     floor = exact_loss(config, learner, oracle)
@@ -199,7 +193,7 @@ def exact_loss(config: Config, learner: Learner, oracle: ExactDenoiser) -> float
 def test_a_report_is_kept_unless_it_is_clearly_worse_than_the_lowest():
     """Kept while mean(loss - lowest) <= its standard error over the rows; the lowest moves only down."""
     x = torch.randn(100, 2, generator=Generator().manual_seed(0))
-    learner = Learner(Config(steps=1, width=8, features=4), Problem(x, x))
+    learner = table_learner(Config(steps=1, width=8, features=4), x, x)
     base = torch.linspace(1, 2, 100, dtype=torch.float64)
     wave = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(50)  # std 1, standard error 0.1
     learner.lowest = base
@@ -214,7 +208,7 @@ def test_a_report_is_kept_unless_it_is_clearly_worse_than_the_lowest():
 def test_once_the_base_is_clearly_beaten_a_later_report_need_only_be_no_worse():
     """Its own distance to the base may be below its own standard error: here 0.12 +- 0.15, after 0.2 +- 0."""
     x = torch.randn(100, 2, generator=Generator().manual_seed(0))
-    learner = Learner(Config(steps=1, width=8, features=4), Problem(x, x))
+    learner = table_learner(Config(steps=1, width=8, features=4), x, x)
     base = torch.linspace(1, 2, 100, dtype=torch.float64)
     wave = torch.tensor([1.5, -1.5], dtype=torch.float64).repeat(50)
     learner.start = learner.lowest = base
@@ -228,17 +222,22 @@ def test_once_the_base_is_clearly_beaten_a_later_report_need_only_be_no_worse():
 def test_the_reading_ratio_is_chosen_by_members_on_rows_that_their_base_has_not_seen(monkeypatch):
     """Each member with its own part; on the base of all rows, whose kernels lie on those rows, the smallest would win."""
     x = torch.randn(90, 2, generator=Generator().manual_seed(0))
-    learner = Learner(Config(steps=1, width=8, features=4, members=3), Problem(x[:80], x[80:]))
+    learner = table_learner(Config(steps=1, width=8, features=4, members=3), x[:80], x[80:])
     asked = {}
 
     def score_ratio(views, parts, seed):
         asked.update(bases=[view.base for view in views], parts=parts)
         return 0.1
 
-    monkeypatch.setattr(fitting, "score_ratio", score_ratio)
+    monkeypatch.setattr(learners, "score_ratio", score_ratio)
     assert learner.reading_ratio == 0.1
-    assert all(one is other for one, other in zip(asked["bases"], learner.bases, strict=True))
-    assert all(torch.equal(one, other) for one, other in zip(asked["parts"], learner.held_out, strict=True))
+    assert all(
+        one is other for one, other in zip(asked["bases"], (part.base for part in learner.prepared.parts), strict=True)
+    )
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(asked["parts"], (part.held_out for part in learner.prepared.parts), strict=True)
+    )
     learner.config = replace(learner.config, level=0.3)
     assert learner.reading_ratio == 0.3
 
@@ -279,8 +278,9 @@ def test_one_level_is_the_time_of_its_noise_ratio():
 def test_parzen_learns_kernels_on_the_rows_of_each_member_alone():
     """Silverman's width for so many rows, at most CHOICE_ROWS of them, and none that validate the member."""
     x = torch.randn(90, 2, generator=Generator().manual_seed(0))
-    learner = Learner(Config(steps=1, width=8, features=4, members=3, objective="parzen"), Problem(x[:80], x[80:]))
-    for truth, rows, held_out in zip(learner.truths, learner.data, learner.held_out, strict=True):
+    learner = table_learner(Config(steps=1, width=8, features=4, members=3, objective="parzen"), x[:80], x[80:])
+    for part in learner.prepared.parts:
+        truth, rows, held_out = part.truth, part.data, part.held_out
         assert torch.equal(truth.means, rows)
         assert not (held_out[:, None] == truth.means).all(-1).any()
         width = len(rows) ** (-1 / 6)
@@ -294,7 +294,7 @@ def test_parzen_learns_kernels_on_the_rows_of_each_member_alone():
 def test_with_few_rows_a_report_is_kept_only_if_it_clearly_beats_the_base():
     """Cross-validated: the smallest yet, and below the base by more than the standard error of the difference."""
     x = torch.randn(100, 2, generator=Generator().manual_seed(0))
-    learner = Learner(Config(steps=1, width=8, features=4, members=2), Problem(x[:90], x[90:]))
+    learner = table_learner(Config(steps=1, width=8, features=4, members=2), x[:90], x[90:])
     base = torch.linspace(1, 2, 100, dtype=torch.float64)
     wave = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(50)
     learner.start = learner.lowest = base
@@ -310,30 +310,32 @@ def test_members_are_validated_on_rows_they_and_their_base_have_not_seen():
     x = GaussianMixture.isotropic(f64(1.0, 1.0), f64([-1.0, 0.0], [1.0, 0.5]), 0.1).sample(
         300, Generator().manual_seed(0)
     )
-    learner = Learner(Config(steps=1, width=8, features=4, members=5), Problem(x[:270], x[270:]))
-    assert torch.equal(torch.cat(learner.held_out).sort(0).values, x.float().sort(0).values)
-    for held_out, data, base in zip(learner.held_out, learner.data, learner.bases, strict=True):
+    learner = table_learner(Config(steps=1, width=8, features=4, members=5), x[:270], x[270:])
+    parts = learner.prepared.parts
+    assert torch.equal(torch.cat([part.held_out for part in parts]).sort(0).values, x.float().sort(0).values)
+    for held_out, data, base in ((part.held_out, part.data, part.base) for part in parts):
         assert len(held_out) == 60
         assert torch.equal(torch.cat([held_out, data]).sort(0).values, x.float().sort(0).values)
         assert not torch.equal(base.means, learner.model.base.means)
     views = learner._views(learner.model)
     assert [view.net for view in views] == list(learner.model.net.members)
-    assert [view.base for view in views] == learner.bases
+    assert [view.base for view in views] == [part.base for part in parts]
 
 
 def test_more_rows_are_held_out_by_tenths_so_that_each_member_learns_from_nine():
     """From 2,000 rows on no member loses a third of the rows to its validation; none has seen a row that judges it."""
     x = torch.arange(2001.0)[:, None] + torch.tensor([[0.0, 0.5]])
-    learner = Learner(Config(steps=1, width=8, features=4, members=3), Problem(x[:1900], x[1900:]))
-    assert [len(rows) for rows in learner.held_out] == [201, 200, 200]
-    for held_out, data in zip(learner.held_out, learner.data, strict=True):
-        assert torch.equal(torch.cat([held_out, data]).sort(0).values, x)
-    assert len(torch.cat(learner.held_out).unique(dim=0)) == 601
+    learner = table_learner(Config(steps=1, width=8, features=4, members=3), x[:1900], x[1900:])
+    parts = learner.prepared.parts
+    assert [len(part.held_out) for part in parts] == [201, 200, 200]
+    for part in parts:
+        assert torch.equal(torch.cat([part.held_out, part.data]).sort(0).values, x)
+    assert len(torch.cat([part.held_out for part in parts]).unique(dim=0)) == 601
 
 
 def test_as_many_networks_are_averaged_as_rows_ask_for():
     counts = {9: 1, 10: 5, 1_999: 5, 2_000: 3, 14_999: 3, 15_000: 1}
-    assert {rows: fitting.members_for(rows) for rows in counts} == counts
+    assert {rows: members_for(rows) for rows in counts} == counts
 
 
 def test_the_score_of_an_untrained_model_is_that_of_its_base():
@@ -352,7 +354,7 @@ def test_the_score_of_an_untrained_model_is_that_of_its_base():
 def test_memorising_rows_does_not_win():
     """Trained long on 60 rows the end is clearly worse on held-out rows, so earlier weights are the model."""
     x = torch.randn(1060, 2, generator=Generator().manual_seed(0))
-    learner = Learner(Config(steps=600, width=64), Problem(x[:60], x[60:]))
+    learner = table_learner(Config(steps=600, width=64), x[:60], x[60:])
     reports = [report for report in learner.run() if report is not None]
     kept = [report for report in reports if report.kept]
     assert not reports[-1].kept
@@ -390,10 +392,10 @@ def test_data_score_is_the_score_of_the_smoothed_data():
 
 def test_a_budget_is_turned_into_steps_and_leaves_no_trace():
     config, x = Config(steps=1, width=16, features=8), torch.randn(300, 2, generator=Generator().manual_seed(0))
-    few, many = (steps_within(config, Problem(x, x[:50]), seconds) for seconds in (0.5, 2.0))
+    few, many = (steps_within(config, TableProblem(x, x[:50]), seconds) for seconds in (0.5, 2.0))
     assert 1 <= few < many
-    before = Learner(config, Problem(x, x[:50])).state()
-    after = Learner(config, Problem(x, x[:50])).state()
+    before = table_learner(config, x, x[:50]).state()
+    after = table_learner(config, x, x[:50]).state()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -408,7 +410,7 @@ def test_moments_are_numpys():
 def test_training_stops_after_ten_clearly_worse_reports_in_a_row_and_stays_stopped():
     """Nine worse, one that is not, ten worse: the count starts anew, and a restored learner takes no further step."""
     x = torch.randn(100, 2, generator=Generator().manual_seed(0))
-    learner = Learner(Config(steps=100, width=8, features=4), Problem(x, x))
+    learner = table_learner(Config(steps=100, width=8, features=4), x, x)
     wave = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(50)  # standard error 0.1
     learner.lowest = torch.linspace(1, 2, 100, dtype=torch.float64)
     worse, fine = learner.lowest + 0.31 + wave, learner.lowest + 0.29 + wave
@@ -417,14 +419,14 @@ def test_training_stops_after_ten_clearly_worse_reports_in_a_row_and_stays_stopp
         learner.count, learner._validate = 1, lambda _, losses=losses: losses
         learner._report()
     assert learner.done
-    again = Learner(Config(steps=100, width=8, features=4), Problem(x, x))
+    again = table_learner(Config(steps=100, width=8, features=4), x, x)
     again.load_state(learner.state())
     assert list(again.run()) == []
 
 
 def test_the_largest_distance_is_that_of_all_pairs():
     x = torch.randn(3000, 2, generator=Generator().manual_seed(0))
-    assert fitting.largest_distance(x) == pytest.approx(float(torch.pdist(x.double()).max()), rel=1e-6)
+    assert largest_distance(x) == pytest.approx(float(torch.pdist(x.double()).max()), rel=1e-6)
 
 
 def test_columns_are_bent_where_the_whole_table_gains_and_only_there():
@@ -434,6 +436,6 @@ def test_columns_are_bent_where_the_whole_table_gains_and_only_there():
     apart = pd.DataFrame({"a": skewed[:, 0], "b": skewed[:, 1]})
     total = skewed[:, 0] + draw.normal(size=600)
     together = pd.DataFrame({"a": skewed[:, 0], "n": total - skewed[:, 0] + 0.001 * draw.normal(size=600), "c": total})
-    bent = lambda frame: [column.is_bent for column in fitting.choose_transform(frame, None, 0).columns]
+    bent = lambda frame: [column.is_bent for column in choose_transform(frame, None, 0).columns]
     assert bent(apart) == [True, True]
     assert bent(together) == [False] * 3

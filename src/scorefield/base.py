@@ -13,8 +13,8 @@ from torch import Tensor
 
 from scorefield.densities import GaussianMixture
 from scorefield.tensors import spawn
-from scorefield.transforms import whitening
 from scorefield.types import Rows
+from scorefield.whitening import whitening
 
 FOLDS = 5
 """Parts of the cross-validation."""

@@ -23,7 +23,6 @@ from scorefield import (
     data,
     density_table,
     evaluation,
-    fitting,
     frontier,
     gallery,
     image_commands,
@@ -41,8 +40,10 @@ from scorefield.densities import GaussianMixture
 from scorefield.estimator import ScoreDensity, load_table
 from scorefield.gallery.report import write_results
 from scorefield.objectives import OBJECTIVES
+from scorefield.problem import Part, members_for
 from scorefield.process import span_for
 from scorefield.samplers import SAMPLERS, STEPS
+from scorefield.table_problem import choose_transform, largest_distance
 from scorefield.transforms import TableTransform
 
 BLOCK = 1_024
@@ -225,7 +226,8 @@ def compare_objectives(options: cli.CompareObjectives) -> None:
     say(*(f"note      {note}" for note in notes), f"judged    by {'the true score' if known else 'held-out rows'}")
     options.out.mkdir(parents=True, exist_ok=True)
     results = []
-    for result in compare.compare(problem, names, budget, options.seed):
+    part = Part(problem.train, problem.validation, truth=problem.truth)
+    for result in compare.compare(part, names, budget, options.seed):
         results.append(result)
         atomic.write(outputs[0], compare.table(results).to_csv(index=False).encode())
         numbers = f"{result.steps:7,} steps {result.seconds:6.1f} s {result.megabytes:6.0f} MB  mean error"
@@ -344,10 +346,10 @@ def _new_run(
         if options.objective == "explicit":
             transform = TableTransform.fit(frame, bounds, bend=False)
         else:
-            transform = fitting.choose_transform(frame, bounds, options.seed)
+            transform = choose_transform(frame, bounds, options.seed)
     choices = Config(steps=1, seed=options.seed, objective=options.objective, network=options.network)
     problem = requests.problem_of(choices, transform, request, parts, options.device)
-    span, range_reason = span_for(options.process, fitting.largest_distance(problem.train))
+    span, range_reason = span_for(options.process, largest_distance(problem.train))
     config = Config(
         steps=1 if options.steps is None else options.steps,
         seed=options.seed,
@@ -357,7 +359,7 @@ def _new_run(
         objective=options.objective,
         network=options.network,
         level=options.level,
-        members=fitting.members_for(rows["train"] + rows["validation"]),
+        members=members_for(rows["train"] + rows["validation"]),
     )
     runs.prepare_folder(options.out)
     say(f"data      {request['data']}: {sum(rows.values()):,} rows of {len(transform.names)} columns")

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
-from scorefield.fitting import Problem, moments, truth_for
 from scorefield.likelihood import EXACT_UP_TO, PROBES
 from scorefield.model import Denoiser, ExactDenoiser, ScoreModel
 from scorefield.objectives import OBJECTIVES
+from scorefield.problem import Part, truth_for
 from scorefield.tensors import dot, normal_like, signs_like, spawn
 from scorefield.training import Trainer, batches
+from scorefield.whitening import moments
 
 RATIOS = tuple(10 ** (k / 4 - 2) for k in range(13))
 """The noise levels s/a at which models are judged: 0.01 to 10."""
@@ -54,7 +55,7 @@ class Result:
         return math.fsum(self.errors) / len(self.errors)
 
 
-def compare(problem: Problem, names: Sequence[str], seconds: float, seed: int) -> Iterator[Result]:
+def compare(part: Part, names: Sequence[str], seconds: float, seed: int) -> Iterator[Result]:
     """Yield the result of each objective by name, each trained in a process of its own, for its memory.
 
     The network has no base but one Gaussian and no ensemble, so that what is seen is the objective.
@@ -62,29 +63,29 @@ def compare(problem: Problem, names: Sequence[str], seconds: float, seed: int) -
     context = multiprocessing.get_context("spawn")
     for name in names:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            yield pool.submit(train_one, problem, name, seconds, seed).result()
+            yield pool.submit(train_one, part, name, seconds, seed).result()
 
 
-def train_one(problem: Problem, name: str, seconds: float, seed: int) -> Result:
-    """Train one network by one objective for so many seconds, and judge it on problem.validation."""
+def train_one(part: Part, name: str, seconds: float, seed: int) -> Result:
+    """Train one network by one objective for so many seconds, and judge it on the part's held-out rows."""
     torch.set_num_threads(1)
     network = "energy" if OBJECTIVES[name].energy else "mlp"
     config = Config(steps=1, seed=seed, objective=name, network=network)
-    model = config.model(*moments(problem.train))
-    truth = truth_for(config, problem.truth, problem.train)
+    model = config.model(*moments(part.data))
+    truth = truth_for(config, part.truth, part.data)
     began = time.perf_counter()
     trainer, failure = Trainer(model, 1), ""
     try:
-        timed = Trainer(config.model(*moments(problem.train)), TIMED + 1)
-        clock = [time.perf_counter() for _ in timed.run(_loss(config, timed.model, truth, problem))]
+        timed = Trainer(config.model(*moments(part.data)), TIMED + 1)
+        clock = [time.perf_counter() for _ in timed.run(_loss(config, timed.model, truth, part))]
         each = (clock[-1] - clock[0]) / TIMED
         trainer = Trainer(model, max(1, int((seconds - (clock[-1] - began)) / each)))
-        for _ in trainer.run(_loss(config, model, truth, problem)):
+        for _ in trainer.run(_loss(config, model, truth, part)):
             pass
     except (RuntimeError, ValueError) as error:  # such as a loss that is not finite: the weights so far are judged
         failure = str(error)
     took = time.perf_counter() - began
-    errors = judge(trainer.average, problem.validation[:ROWS].float(), problem.truth, seed)
+    errors = judge(trainer.average, part.held_out[:ROWS].float(), part.truth, seed)
     return Result(name, trainer.step, took, _megabytes(), errors, failure)
 
 
@@ -124,9 +125,9 @@ def table(results: Sequence[Result]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _loss(config: Config, model: ScoreModel, truth: GaussianMixture | None, problem: Problem) -> Callable[[], Tensor]:
+def _loss(config: Config, model: ScoreModel, truth: GaussianMixture | None, part: Part) -> Callable[[], Tensor]:
     loss, noise = config.loss(model, truth), config.generator("noise")
-    rows = batches(problem.train.float(), config.batch_size, config.generator("rows"))
+    rows = batches(part.data.float(), config.batch_size, config.generator("rows"))
     return lambda: loss(next(rows), noise).mean()
 
 

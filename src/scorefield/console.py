@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scorefield import cli, fitting, plots, requests, runs
+from scorefield import cli, plots, requests, runs
+from scorefield.budget import steps_within
 from scorefield.checkpoint import CheckpointError
+from scorefield.config import Config
+from scorefield.learner import Learner, Report
+from scorefield.problem import Problem
 
 
 def speaker(options: cli.Common) -> Callable[..., None]:
@@ -40,18 +44,18 @@ def existing(options: cli.Fit, request: dict, digest: str) -> runs.Run | None:
     return None
 
 
-def train(options: cli.Fit, run: runs.Run, problem: fitting.Problem) -> None:
+def train(options: cli.Fit, run: runs.Run, problem: Problem) -> None:
     """Train a run to its end from wherever it stands, and say what became of it."""
     say = speaker(options)
     resumed = lambda step, notes: say(f"resume    from step {step:,} of {run.config.steps:,}", *notes)
-    learner = fitting.Learner(run.config, problem)
-    say(f"base      {learner.base_name}: {learner.base_reason}")
+    learner = Learner(run.config, problem.prepare(run.config))
+    say(f"base      {learner.prepared.base_name}: {learner.prepared.base_reason}")
     _follow(runs.train(run, learner, resumed), run.config.steps, options.quiet)
     kept = [report for report in runs.read_metrics(run) if report.kept]
     outcome = (
         f"the weights of step {kept[-1].step:,} are kept, validation loss {kept[-1].validation:.4f} of one Gaussian's"
         if kept
-        else f"no step was better than the base, so the model is the base: {learner.base_name}"
+        else f"no step was better than the base, so the model is the base: {learner.prepared.base_name}"
     )
     if learner.trainer.skipped:
         say(f"note      {learner.trainer.skipped:,} steps were skipped: their loss or its gradient was not finite")
@@ -61,15 +65,15 @@ def train(options: cli.Fit, run: runs.Run, problem: fitting.Problem) -> None:
     say(f"done      {outcome}; the run is in {run.folder}")
 
 
-def steps_for(options: cli.Fit, request: dict, config: fitting.Config, problem: fitting.Problem) -> tuple[int, str]:
+def steps_for(options: cli.Fit, request: dict, config: Config, problem: Problem) -> tuple[int, str]:
     """Return how many steps to train, asked for or what fits into the budget, and why, in words."""
     if options.steps is not None:
         return options.steps, "as asked"
     budget = str(request["budget"])
-    return fitting.steps_within(config, problem, requests.seconds(budget)), f"what fits into {budget} here"
+    return steps_within(config, problem, requests.seconds(budget)), f"what fits into {budget} here"
 
 
-def _follow(reports: Iterator[fitting.Report | None], steps: int, quiet: bool) -> None:
+def _follow(reports: Iterator[Report | None], steps: int, quiet: bool) -> None:
     """Run the training to its end with a progress bar, or with plain lines where standard error is no terminal."""
     text = lambda report: f"loss {report.train:.4f}  validation {report.validation:.4f}  (trivial model 1)"
     if quiet or not sys.stderr.isatty():

@@ -14,22 +14,18 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from scorefield import frontier, images, langevin, runs, samplers
+from scorefield.budget import steps_within
 from scorefield.config import LINEAR, Config
 from scorefield.data import split
-from scorefield.fitting import (
-    Learner,
-    Problem,
-    choose_transform,
-    data_score,
-    largest_distance,
-    members_for,
-    steps_within,
-)
 from scorefield.images import ImageDensity
+from scorefield.learner import Learner
 from scorefield.likelihood import LogProb, log_prob
 from scorefield.model import ScoreModel
+from scorefield.problem import members_for
 from scorefield.process import Process, named, span_for
+from scorefield.score_level import data_score
 from scorefield.sde import LinearSDE
+from scorefield.table_problem import TableProblem, choose_transform, largest_distance
 from scorefield.tensors import spawn
 from scorefield.variational import Bound, lower_bound
 
@@ -96,9 +92,9 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         rows, held_out, others = split(len(z), seed)
         train, validation = z[[*rows, *others]], z[held_out]
         process = self.process if isinstance(self.process, LinearSDE) else None
-        problem = Problem(train, validation, self.transform_.white, process)
+        problem = TableProblem(train, validation, self.transform_.white, process)
         self.config_ = self._config(problem, seed)
-        learner = Learner(self.config_, problem)
+        learner = Learner(self.config_, problem.prepare(self.config_))
         self.losses_ = [report.train for report in learner.run() if report is not None]
         self.model_ = learner.result
         self.score_ratio_ = learner.reading_ratio
@@ -213,7 +209,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         run = runs.create(Path(folder), request, {"source": "python"}, self.config_, self.transform_, None)
         runs.save_final(run, self.model_, self.score_ratio_)
 
-    def _config(self, problem: Problem, seed: int) -> Config:
+    def _config(self, problem: TableProblem, seed: int) -> Config:
         train = problem.train
         if self.objective == "explicit":
             raise ValueError("the objective 'explicit' is for built-in data, whose score is known; try 'parzen'")

@@ -13,6 +13,7 @@ import torch
 
 from scorefield import cli, console, data, image_evaluation, image_plots, images, plots, requests, runs
 from scorefield.data import Images
+from scorefield.image_problem import ImageProblem
 from scorefield.images import ImageDensity
 from scorefield.pixels import PixelTransform
 from scorefield.samplers import STEPS
@@ -47,7 +48,7 @@ def fit(options: cli.Fit) -> None:
     found = _read(request)
     say(*(f"note      {note}" for note in found.notes))
     run = console.existing(options, request, found.digest) or _new_run(options, request, found)
-    problem = images.problem_of(found, run.pixels, run.config.seed, options.device)
+    problem = ImageProblem.of(found, run.pixels, run.config.seed, options.device)
     console.train(options, run, problem)
 
 
@@ -136,7 +137,7 @@ def _new_run(options: cli.Fit, request: dict, found: Images) -> runs.Run:
     say = console.speaker(options)
     with data.about(request["data"]):
         transform = PixelTransform.fit(found.pixels, found.layout)
-    problem = images.problem_of(found, transform, options.seed, options.device)
+    problem = ImageProblem.of(found, transform, options.seed, options.device)
     config = images.settings(problem, options.process, options.objective, options.seed, None, len(found.classes))
     runs.prepare_folder(options.out)
     say(f"data      {request['data']}: {len(found.pixels):,} images of {transform.describe()}")

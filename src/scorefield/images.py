@@ -15,10 +15,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from scorefield import runs, samplers
+from scorefield.budget import steps_within
 from scorefield.checkpoint import CheckpointError
 from scorefield.config import UNET, Config
-from scorefield.data import Images, arranged, as_images, split
-from scorefield.fitting import Learner, Problem, steps_within
+from scorefield.data import Images, arranged, as_images
+from scorefield.image_problem import ImageProblem
+from scorefield.learner import Learner
 from scorefield.pixels import PixelTransform
 from scorefield.process import named, span_for
 from scorefield.samplers import SAMPLERS, STEPS
@@ -76,10 +78,10 @@ class ImageDensity(BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.classes_ = given.classes
         self.transform_ = PixelTransform.fit(given.pixels, given.layout)
-        problem = problem_of(given, self.transform_, seed, test=False)
+        problem = ImageProblem.of(given, self.transform_, seed, test=False)
         self.frequencies_ = frequencies(given)
         self.config_ = self._config(problem, seed)
-        learner = Learner(self.config_, problem)
+        learner = Learner(self.config_, problem.prepare(self.config_))
         self.losses_ = [report.train for report in learner.run() if report is not None]
         self.model_, self.score_ratio_, self.n_iter_ = learner.result, learner.reading_ratio, self.config_.steps
         self.notes_: list[str] = []
@@ -219,7 +221,7 @@ class ImageDensity(BaseEstimator):
             raise ValueError(f"expected a class that the run has learned, {known}; got {label!r}")
         return names.index(str(label))
 
-    def _config(self, problem: Problem, seed: int) -> Config:
+    def _config(self, problem: ImageProblem, seed: int) -> Config:
         name, span = (self.process, None) if isinstance(self.process, str) else named(self.process)
         config = settings(problem, name, self.objective, seed, span, len(self.classes_))
         if self.time_budget is not None:
@@ -238,11 +240,9 @@ def automatic_steps(n: int) -> int:
 
 
 def settings(
-    problem: Problem, process: str, objective: str, seed: int, span: Sequence[float] | None, classes: int
+    problem: ImageProblem, process: str, objective: str, seed: int, span: Sequence[float] | None, classes: int
 ) -> Config:
     """Return the settings of a run of images, for one step. Raises ValueError for names that do not exist."""
-    if problem.pixels is None:
-        raise ValueError("expected a problem of images, with pixels; got one of a table")
     if objective in ("explicit", "parzen"):
         raise ValueError(
             f"the objective {objective!r} learns a density that is known, and that of images is not; try another"
@@ -264,18 +264,6 @@ def settings(
         shape=problem.pixels.shape,
         classes=classes,
     )
-
-
-def problem_of(given: Images, transform: PixelTransform, seed: int, device: str = "cpu", test: bool = True) -> Problem:
-    """Return images as rows to learn from and to validate on, with their labels; test: leave a tenth for a test."""
-    rows = torch.from_numpy(given.pixels).reshape(len(given.pixels), -1)
-    train, validation, others = split(len(rows), seed)
-    train = train if test else np.concatenate([train, others])
-    told = None
-    if given.labels is not None:
-        codes = torch.from_numpy(given.labels)
-        told = codes[train], codes[validation]
-    return Problem(rows[train], rows[validation], device=device, pixels=transform, labels=told)
 
 
 def frequencies(given: Images) -> tuple[float, ...]:

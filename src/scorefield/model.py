@@ -115,8 +115,11 @@ class ScoreModel(Denoiser):
 
     def given(self, label: Tensor, guidance: float = 1.0) -> "ScoreModel":
         """Return this model for rows of given classes, label (n,) or (); see `nets.Labelled`."""
-        net = Labelled(self.net, label, guidance)
-        return ScoreModel(net, self.process, self.mean, self.covariance, self.predicts, self.data_std, self.base)
+        return self.with_network(Labelled(self.net, label, guidance), self.base)
+
+    def with_network(self, net: nn.Module, base: GaussianMixture | None) -> "ScoreModel":
+        """Return this model with another network on another base."""
+        return ScoreModel(net, self.process, self.mean, self.covariance, self.predicts, self.data_std, base)
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return prediction.coefficients(self.predicts, self.process, t, self.data_std)
@@ -142,8 +145,7 @@ class ScoreModel(Denoiser):
         return noise + correction, trace + divergence
 
     def with_single_network(self) -> "ScoreModel":
-        net = copy.deepcopy(self.net).float()
-        return ScoreModel(net, self.process, self.mean, self.covariance, self.predicts, self.data_std, self.base)
+        return self.with_network(copy.deepcopy(self.net).float(), self.base)
 
     @property
     def has_potential(self) -> bool:

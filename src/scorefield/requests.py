@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from scorefield import cli, data, fitting, toys
+from scorefield import cli, data, toys
 from scorefield.columns import Bounds
 from scorefield.config import Config
+from scorefield.table_problem import TableProblem, in_model_units
 from scorefield.transforms import TableTransform
 
 DEFAULT_BUDGET = "30s"
@@ -99,15 +100,15 @@ def bounds_of(options: cli.Fit) -> Bounds:
 
 def problem_of(
     config: Config, transform: TableTransform, request: dict, parts: list[pd.DataFrame], device: str
-) -> fitting.Problem:
+) -> TableProblem:
     """Return the training and the validation rows in model units, integers dequantised, and the truth to learn."""
     generator = config.generator("dequantise")
     train, validation = (transform.forward(part, generator) for part in parts[:2])
     truth = None
     if config.objective == "explicit":
         toy = toys.TOYS.get(request["data"])
-        truth = fitting.in_model_units(None if toy is None else toy.density, transform, parts[0])
-    return fitting.Problem(train, validation, transform.white, truth=truth, device=device)
+        truth = in_model_units(None if toy is None else toy.density, transform, parts[0])
+    return TableProblem(train, validation, transform.white, truth=truth, device=device)
 
 
 def seconds(text: str) -> float:

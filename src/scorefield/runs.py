@@ -24,7 +24,7 @@ from scorefield.config import Config
 from scorefield.data import atomic
 from scorefield.data.messages import show
 from scorefield.densities import GaussianMixture
-from scorefield.fitting import PATIENCE, Learner, Report
+from scorefield.learner import PATIENCE, Learner, Report
 from scorefield.model import ScoreModel
 from scorefield.pixels import PixelTransform
 from scorefield.sde import LinearSDE

@@ -160,7 +160,7 @@ def trivial_model(model: ScoreModel) -> ScoreModel:
 
     A relative loss of 1 is no better than one Gaussian; the best value depends on the data and is never 0.
     """
-    return ScoreModel(_Zero(), model.process, model.mean, model.covariance, model.predicts, model.data_std)
+    return model.with_network(_Zero(), None)
 
 
 class _Zero(nn.Module):

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from scorefield.columns import Bounds, Column, fit_column, rounded_at
 from scorefield.tensors import uniform
 from scorefield.types import PerSample, Samples
+from scorefield.whitening import whitening
 
 BLOCK = 2**16
 """Rows are mapped in blocks of this size, which bounds memory."""
@@ -190,16 +191,6 @@ class TableTransform:
         """Return the variance of the cells in each standardised column, 0 where a curved map absorbs them."""
         columns = [self.columns[i] for i in self.varying]
         return [0.0 if c.is_bounded or c.is_bent else (c.step / c.spread) ** 2 / 12 for c in columns]
-
-
-def whitening(standard: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Return C^(-1/2), symmetric: C is the covariance of standardised columns and their cells, shrunk towards I."""
-    from sklearn.covariance import ledoit_wolf_shrinkage
-
-    share = ledoit_wolf_shrinkage(standard)
-    covariance = standard.T @ standard / len(standard) - np.outer(standard.mean(0), standard.mean(0)) + np.diag(cells)
-    values, vectors = np.linalg.eigh((1 - share) * covariance + share * np.eye(len(cells)))
-    return (vectors * values**-0.5) @ vectors.T
 
 
 def _refuse_collinear(frame: pd.DataFrame, names: list[str]) -> None:

@@ -15,14 +15,15 @@ from torch import Generator, Tensor, nn
 
 from scorefield import langevin, samplers, times
 from scorefield.config import Config
-from scorefield.fitting import largest_distance, moments
 from scorefield.gallery.digits_training import HIDDEN, LEVELS, PIXELS, SIGMA, convert, images, restored, uniform_start
 from scorefield.gallery.networks import dense
 from scorefield.model import Denoiser, ScoreModel
 from scorefield.objectives import denoising
 from scorefield.process import EDM
+from scorefield.table_problem import largest_distance
 from scorefield.tensors import spawn
 from scorefield.training import Trainer, batches
+from scorefield.whitening import moments
 
 SMALLEST, PER_LEVEL, STEPS = 0.05, 6, 100
 """The smallest level, less than half of what lies between two grey values; Langevin steps a level; ancestral steps."""

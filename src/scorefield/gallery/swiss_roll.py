@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from scorefield import sde, times
 from scorefield.estimator import ScoreDensity
-from scorefield.fitting import moments
 from scorefield.gallery import swiss_roll_figures as figures
 from scorefield.gallery import swiss_roll_langevin
 from scorefield.gallery import swiss_roll_training as training
@@ -45,6 +44,7 @@ from scorefield.objectives import denoising
 from scorefield.samplers import euler_maruyama, walk
 from scorefield.tensors import normal_like, spawn
 from scorefield.training import Trainer, batches
+from scorefield.whitening import moments
 
 PRINTED = [1.0375, 0.2037, 0.2288, 0.2151, 0.1873, 0.2045, 0.2150, 0.1997]
 PRINTED += [0.2171, 0.2022, 0.1886, 0.1908, 0.1957, 0.1956, 0.2035]

@@ -10,7 +10,6 @@ from torch import Generator, Tensor, nn
 
 from scorefield import prediction, toys
 from scorefield.densities import GaussianMixture, posterior_of_rows
-from scorefield.fitting import moments
 from scorefield.gallery.networks import dense, descend, shuffled
 from scorefield.gallery.planes import mesh
 from scorefield.metrics import Estimate, mean_log_likelihood
@@ -19,6 +18,7 @@ from scorefield.process import VP
 from scorefield.recovery import normalise, total_variation
 from scorefield.tensors import normal_like, spawn, uniform
 from scorefield.times import stratified
+from scorefield.whitening import moments
 
 F64 = torch.float64
 PROCESS = VP(0.1, 20.0)

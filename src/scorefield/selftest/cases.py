@@ -12,10 +12,13 @@ from mpmath import mp, mpf
 from scipy import stats
 from torch import Generator, Tensor, nn
 
+from scorefield.config import Config
 from scorefield.densities import GaussianMixture
+from scorefield.learner import Learner
 from scorefield.model import ScoreModel
 from scorefield.process import EDM, VE, VP, Cosine, Process, Straight, SubVP
 from scorefield.sde import LinearSDE
+from scorefield.table_problem import TableProblem
 
 F64 = torch.float64
 
@@ -245,6 +248,11 @@ def learned(
     net = Wavy(dim, seed) if net is None else net
     mean, covariance = torch.zeros(dim, dtype=F64), data_std**2 * torch.eye(dim, dtype=F64)
     return ScoreModel(net, process, mean, covariance, predicts=predicts, data_std=data_std)
+
+
+def table_learner(config: Config, train: Tensor, validation: Tensor) -> Learner:
+    """A learner of rows in model units, (n, d), which chose a base for them."""
+    return Learner(config, TableProblem(train, validation).prepare(config))
 
 
 def middle_time(process: Process, ratio: float) -> Tensor:

@@ -13,10 +13,10 @@ from torch import Generator, Tensor
 
 from scorefield import langevin, samplers, tensors
 from scorefield.config import Config
-from scorefield.fitting import Learner, Problem
 from scorefield.likelihood import log_prob
 from scorefield.model import ScoreModel
 from scorefield.samplers import SAMPLERS
+from scorefield.selftest.cases import table_learner
 from scorefield.selftest.forked import run, scorefield, warm
 from scorefield.selftest.guard import images
 from scorefield.selftest.report import Check, Entry, Failures, Plan
@@ -73,7 +73,7 @@ def _draw(model: ScoreModel, sampler: str, n: int, steps: int = STEPS) -> Tensor
 
 def _trained(seed: int) -> dict[str, Tensor]:
     rows = torch.randn(100, 2, generator=Generator().manual_seed(seed))
-    learner = Learner(Config(steps=20, seed=seed, width=16, features=8), Problem(rows[:90], rows[90:]))
+    learner = table_learner(Config(steps=20, seed=seed, width=16, features=8), rows[:90], rows[90:])
     for _ in learner.run():
         pass
     return learner.state()

@@ -18,7 +18,7 @@ import torch
 from scorefield import checkpoint, runs
 from scorefield.config import Config
 from scorefield.data import atomic
-from scorefield.fitting import Learner, Problem
+from scorefield.selftest.cases import table_learner
 from scorefield.selftest.forked import (
     Ended,
     at,
@@ -109,7 +109,7 @@ def kill(plan: Plan) -> Iterator[Check]:
     transform = TableTransform.fit(frame)
     config = Config(steps=EVERY * SAVES, seed=plan.seed, width=16, features=8, batch_size=16)
     z = transform.forward(frame)
-    learner = Learner(config, Problem(z[5:], z[:5]))  # each child has a copy of its own
+    learner = table_learner(config, z[5:], z[:5])  # each child has a copy of its own
     failures = Failures("points of a save at which it is killed")
     with TemporaryDirectory() as folder:
         place = Path(folder)

@@ -20,8 +20,9 @@ from unittest.mock import patch
 
 import torch
 
-from scorefield import cli, fitting
+from scorefield import cli
 from scorefield.config import Config
+from scorefield.selftest.cases import table_learner
 
 LONGEST = 300
 """Seconds after which a child that does not end is killed."""
@@ -31,7 +32,7 @@ def warm() -> None:
     """Load the commands, and what PyTorch loads in its first step, which takes seconds, so that no child must."""
     importlib.import_module("scorefield.commands")
     rows = torch.randn(8, 1, generator=torch.Generator().manual_seed(0))
-    for _ in fitting.Learner(Config(steps=2, width=8, features=4), fitting.Problem(rows, rows[:0])).run():
+    for _ in table_learner(Config(steps=2, width=8, features=4), rows, rows[:0]).run():
         pass
 
 

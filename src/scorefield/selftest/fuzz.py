@@ -21,11 +21,14 @@ from scorefield import checkpoint, frontier, images, runs
 from scorefield.checkpoint import CheckpointError
 from scorefield.config import LINEAR, Config
 from scorefield.data import as_images
-from scorefield.fitting import Learner, Problem
+from scorefield.image_problem import ImageProblem
+from scorefield.learner import Learner
 from scorefield.pixels import PixelTransform
+from scorefield.problem import Problem
 from scorefield.sde import LinearSDE
 from scorefield.selftest.hostile import levels, reseal
 from scorefield.selftest.report import Check, Entry, Failures, Plan
+from scorefield.table_problem import TableProblem
 from scorefield.transforms import TableTransform
 
 SLOWEST, MEMORY = 1.0, 64.0
@@ -49,7 +52,7 @@ def table_run(folder: Path, linear: bool = False) -> None:
     config = Config(process=LINEAR if linear else "vp", **SETTINGS)  # type: ignore[arg-type]
     request, rows = {"data": "people.csv", "seed": 0}, {"digest": "0" * 64, "train": 50}
     run = runs.create(folder, request, rows, config, transform, test=frame[50:])
-    trained(run, Problem(z[:40], z[40:50], transform.white, process))
+    trained(run, TableProblem(z[:40], z[40:50], transform.white, process))
     model = runs.load(folder).model
     if not linear:
         point = frontier.Point("adams", 8, 9.0, 0.01, 0.001)
@@ -60,7 +63,7 @@ def image_run(folder: Path) -> None:
     """Make a small run of images with classes."""
     given = as_images(levels((30, 6, 5)) % 4, [str(i % 3) for i in range(30)])
     transform = PixelTransform.fit(given.pixels, given.layout)
-    problem = images.problem_of(given, transform, 0)
+    problem = ImageProblem.of(given, transform, 0)
     config = images.settings(problem, "vp", "denoising", 0, None, len(given.classes))
     config = dataclasses.replace(config, steps=2, width=8, depth=1, batch_size=8)
     shares = list(images.frequencies(given))
@@ -70,7 +73,7 @@ def image_run(folder: Path) -> None:
 
 def trained(run: runs.Run, problem: Problem) -> None:
     """Train a run to its end and keep the last checkpoint only, so that none stands in for it."""
-    for _ in runs.train(run, Learner(run.config, problem), lambda step, notes: None):
+    for _ in runs.train(run, Learner(run.config, problem.prepare(run.config)), lambda step, notes: None):
         pass
     for old in sorted((run.folder / "checkpoints").iterdir(), key=lambda path: int(path.name))[:-1]:
         for path in old.iterdir():

@@ -14,11 +14,11 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from scorefield import checkpoint, fitting, runs
+from scorefield import checkpoint, learner, runs
 from scorefield.config import Config
 from scorefield.data.atomic import write
 from scorefield.densities import GaussianMixture
-from scorefield.fitting import Learner, Problem
+from scorefield.image_problem import ImageProblem
 from scorefield.model import Denoiser, ScoreModel
 from scorefield.pixels import PixelTransform
 from scorefield.process import RATIO_MIN
@@ -75,7 +75,7 @@ def keep_out(plan: Plan) -> Iterator[Check]:
             if plan.size == "smoke":
                 yield failures.check()
                 return
-        fast = patch.object(fitting, "Trainer", lambda model, steps, rate: Trainer(model, steps, 1e6))
+        fast = patch.object(learner, "Trainer", lambda model, steps, rate: Trainer(model, steps, 1e6))
         failures.add("a learning rate of 1e6", _fit(place / "fast", fast, None, ""))
         trained = place / next(iter(CASES))
         failures.add("weights that are not numbers", _load(copy(trained, place / "bad")))
@@ -168,9 +168,9 @@ def images(folder: Path) -> Path:
     transform = PixelTransform.fit(pixels, "HW")
     rows = torch.from_numpy(pixels).reshape(40, -1)
     config = Config(steps=1, network="unet", width=8, depth=1, shape=transform.shape)
-    learner = Learner(config, Problem(rows, rows[:4], pixels=transform))
+    prepared = ImageProblem(rows, rows[:4], transform).prepare(config)
     made = runs.create(folder, {"data": "x"}, {"digest": "d", "frequencies": []}, config, transform)
-    runs.save_final(made, learner.result, 0.05)
+    runs.save_final(made, prepared.model.eval(), 0.05)
     return folder
 
 

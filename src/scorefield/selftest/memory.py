@@ -17,10 +17,11 @@ from torch import Tensor
 from scorefield import runs, times, walks
 from scorefield.config import Config
 from scorefield.densities import GaussianMixture
-from scorefield.fitting import Learner, Problem
+from scorefield.learner import Learner
 from scorefield.model import ExactDenoiser
 from scorefield.process import PROCESSES, VP, Process, make
 from scorefield.samplers import SAMPLERS
+from scorefield.selftest.cases import table_learner
 from scorefield.selftest.forked import run, scorefield, warm
 from scorefield.selftest.report import Check, Entry, Failures, Plan
 from scorefield.transforms import TableTransform
@@ -115,7 +116,7 @@ def _learner(steps: int) -> tuple[pd.DataFrame, TableTransform, Learner]:
     frame = pd.DataFrame(table.numpy())
     transform = TableTransform.fit(frame)
     z = transform.forward(frame)
-    return frame, transform, Learner(Config(steps=steps, width=8, depth=1, features=4), Problem(z[5:], z[:5]))
+    return frame, transform, table_learner(Config(steps=steps, width=8, depth=1, features=4), z[5:], z[:5])
 
 
 def _train(steps: int) -> None:

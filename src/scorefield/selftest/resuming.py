@@ -17,7 +17,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from scorefield import base, checkpoint, fitting, requests, runs, samplers, stopping
+from scorefield import base, checkpoint, commands, console, learner, requests, runs, samplers, stopping
 from scorefield.data import atomic
 from scorefield.selftest.forked import (
     Child,
@@ -160,12 +160,12 @@ def _subprocess(place: Path, expected: dict[str, bytes], draw: random.Random, co
 @contextmanager
 def forgetful() -> Iterator[None]:
     """Let a run that goes on begin the noise of its training anew, a common mistake."""
-    original = fitting.Learner.load_state
+    original = learner.Learner.load_state
 
-    def load_state(self: fitting.Learner, state: dict[str, Tensor]) -> None:
+    def load_state(self: learner.Learner, state: dict[str, Tensor]) -> None:
         original(self, state | {"noise": self.noise.get_state()})
 
-    with patch.object(fitting.Learner, "load_state", load_state):
+    with patch.object(learner.Learner, "load_state", load_state):
         yield
 
 
@@ -174,18 +174,18 @@ SIGNALLED = 40
 
 PHASES: dict[str, tuple[object, str, int, int | None]] = {
     "reading the data": (requests, "parts_of", 1, None),
-    "choosing the units": (fitting, "choose_transform", 1, None),
-    "timing the budget": (fitting, "steps_within", 1, None),
+    "choosing the units": (commands, "choose_transform", 1, None),
+    "timing the budget": (console, "steps_within", 1, None),
     "writing config.toml": (atomic, "replacing", 1, None),
     "choosing the base": (base, "choose", 1, 0),
     "the first step": (torch.optim.Adam, "step", 1, 1),
     "a step": (torch.optim.Adam, "step", 13, 13),
-    "a validation": (fitting.Learner, "_report", 2, 20),
+    "a validation": (learner.Learner, "_report", 2, 20),
     "writing the log": (runs, "_append", 8, 8),
     "writing a checkpoint": (Path, "write_bytes", 20, 14),
     "reading it back": (checkpoint, "read", 9, 18),
     "the last step": (torch.optim.Adam, "step", SIGNALLED, SIGNALLED),
-    "the score-ratio search": (fitting, "score_ratio", 1, SIGNALLED),
+    "the score-ratio search": (learner, "score_ratio", 1, SIGNALLED),
 }
 """The phases of a fit: the function whose call of a number marks it, and the step whose checkpoint is kept then: 0
 where the run has been made but has no step, None before."""
