@@ -2,7 +2,7 @@
 
 import pytest
 
-from scorefield.prediction import PREDICTIONS
+from scorefield.diffusion.prediction import PREDICTIONS
 from scorefield.selftest.cases import (
     DENSITIES,
     F64,

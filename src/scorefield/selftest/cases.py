@@ -12,13 +12,13 @@ from mpmath import mp, mpf
 from scipy import stats
 from torch import Generator, Tensor, nn
 
-from scorefield.config import Config
-from scorefield.densities import GaussianMixture
-from scorefield.learner import Learner
-from scorefield.model import ScoreModel
-from scorefield.process import EDM, VE, VP, Cosine, Process, Straight, SubVP
-from scorefield.sde import LinearSDE
-from scorefield.table_problem import TableProblem
+from scorefield.diffusion.denoisers import ScoreModel
+from scorefield.diffusion.densities import GaussianMixture
+from scorefield.diffusion.process import EDM, VE, VP, Cosine, Process, Straight, SubVP
+from scorefield.diffusion.sde import LinearSDE
+from scorefield.kinds.tables.problem import TableProblem
+from scorefield.training.config import Config
+from scorefield.training.learner import Learner
 
 F64 = torch.float64
 
