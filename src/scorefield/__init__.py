@@ -9,7 +9,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "scorefield.kinds.tables.estimator": ["ScoreDensity", "load"],
+    "scorefield.kinds.tables.estimator": ["ScoreDensity"],
+    "scorefield.kinds.loading": ["load"],
     "scorefield.kinds.images.estimator": ["ImageDensity"],
     "scorefield.diffusion.process": ["EDM", "PROCESSES", "VE", "VP", "Cosine", "Process", "Straight", "SubVP"],
     "scorefield.diffusion.sde": ["LinearSDE", "simulate"],

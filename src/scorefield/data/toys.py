@@ -278,3 +278,8 @@ is the equal mixture of N(-1, 0.2^2) and N(1, 0.2^2), mixture-1d-wide is 0.1 N(-
 mixture-2d is the equal mixture of N((0, 0), I) and N((3, 2), 0.5^2 I): the targets of the tutorials on the
 score-based SDE, on finite-difference score matching and on score fields.
 """
+
+
+def density_of(name: str) -> object:
+    """Return the density of a built-in data set, None where there is none of that name or it is not known."""
+    return getattr(TOYS.get(name), "density", None)

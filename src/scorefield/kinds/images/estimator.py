@@ -1,47 +1,34 @@
 """ImageDensity: learn the score of small images, draw new ones, and say how probable given ones are."""
 
 import math
-import numbers
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from scorefield.data import Images, arranged, as_images
-from scorefield.diffusion.process import named, span_for
 from scorefield.inference import samplers
 from scorefield.inference.bound import Bound, lower_bound, lower_bound_of_levels
 from scorefield.inference.samplers import SAMPLERS, STEPS
+from scorefield.kinds.estimator import ScoreEstimator, seed_from
 from scorefield.kinds.images.problem import ImageProblem
+from scorefield.kinds.images.settings import automatic_steps, choose_settings
+from scorefield.kinds.images.source import frequencies
 from scorefield.kinds.images.units import PixelTransform
 from scorefield.numerics.tensors import spawn, uniform
-from scorefield.runs import folder as runs
 from scorefield.runs.checkpoint import CheckpointError
-from scorefield.training.budget import steps_within
-from scorefield.training.config import UNET, Config
-from scorefield.training.learner import Learner
+from scorefield.runs.folder import Run
+from scorefield.runs.loading import Fitted
 
 BLOCK = 64
 """Images are drawn in blocks of this size, each with a generator of its own."""
 
-WIDTH, DEPTH = 48, 2
-"""Features of the network at its finest level, and residual blocks a level."""
 
-BATCH, LEARNING_RATE = 64, 2e-3
-"""Images a step, and the largest learning rate."""
-
-NOISE_MEDIAN, NOISE_SPREAD = 1.0, 1.3
-"""The law of the noise ratios in training."""
-
-
-class ImageDensity(BaseEstimator):
+class ImageDensity(ScoreEstimator):
     """The density of small images by a learned score: samples, of a class where labels are known, and probabilities.
 
     process and objective name rows of PROCESSES and OBJECTIVES. max_iter is the number of training steps; 'auto' is a
@@ -76,16 +63,13 @@ class ImageDensity(BaseEstimator):
         values, of an ambiguous shape, or all alike, and for labels of another number.
         """
         given = as_images(np.asarray(images), labels, self.layout)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = seed_from(self.random_state)
         self.classes_ = given.classes
         self.transform_ = PixelTransform.fit(given.pixels, given.layout)
         problem = ImageProblem.of(given, self.transform_, seed, test=False)
         self.frequencies_ = frequencies(given)
-        self.config_ = self._config(problem, seed)
-        learner = Learner(self.config_, problem.prepare(self.config_))
-        self.losses_ = [report.train for report in learner.run() if report is not None]
-        self.model_, self.score_ratio_, self.n_iter_ = learner.result, learner.reading_ratio, self.config_.steps
-        self.notes_: list[str] = []
+        chosen = choose_settings(problem, self.process, self.objective, seed)
+        self._learn(chosen.config, problem, lambda config: automatic_steps(len(problem.train)))
         return self
 
     def sample(
@@ -103,11 +87,7 @@ class ImageDensity(BaseEstimator):
         of what sets it apart (see `networks.Labelled`). The first images of a longer sample from the same integer are
         the same. Raises ValueError for n_samples < 1 and for a label or guidance that the run cannot follow.
         """
-        check_is_fitted(self)
-        if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
-            raise ValueError(f"n_samples must be a whole number of at least 1; got {n_samples!r}")
-        state = self.random_state if random_state is None else random_state
-        seed = int(check_random_state(state).randint(2**31 - 1))
+        seed = self._drawing_seed(n_samples, random_state)
         blocks = self.sample_blocks(int(n_samples), label, guidance, sampler, steps, seed)
         return arranged(np.concatenate(list(blocks)), self.transform_.layout)
 
@@ -207,10 +187,19 @@ class ImageDensity(BaseEstimator):
     def save(self, folder: str | Path) -> None:
         """Write a RUN folder, the same that the command line makes. Raises ValueError where the folder is not empty."""
         check_is_fitted(self)
-        found: dict[str, object] = {"source": "python", "frequencies": list(self.frequencies_)}
-        request: dict[str, object] = {"estimator": True}
-        run = runs.create(Path(folder), request, found, self.config_, self.transform_, classes=self.classes_)
-        runs.save_final(run, self.model_, self.score_ratio_)
+        self._save(folder, {}, {"frequencies": list(self.frequencies_)}, self.transform_.content(self.classes_))
+
+    @classmethod
+    def of_run(cls, run: Run, transform: PixelTransform, found: Fitted) -> "ImageDensity":
+        """Return the estimator that a RUN of images holds. Raises CheckpointError where its classes do not agree."""
+        config, classes = run.config, tuple(run.units.get("classes", ()))
+        estimator = cls(config.process, config.objective, max_iter=config.steps, random_state=config.seed)
+        estimator._restore(run, found)
+        estimator.transform_, estimator.classes_ = transform, classes
+        estimator.frequencies_ = tuple(map(float, run.data.get("frequencies", ())))
+        if len(classes) != len(estimator.frequencies_) or len(classes) != config.classes:
+            raise CheckpointError(f"{run.folder / 'config.toml'} is damaged: it names {len(classes)} classes")
+        return estimator
 
     def position(self, label: Any) -> int | None:
         """Return where a label stands among the classes. Raises ValueError where it does not."""
@@ -221,69 +210,3 @@ class ImageDensity(BaseEstimator):
             known = f"one of {', '.join(names)}" if names else "none, since these images were learned without labels"
             raise ValueError(f"expected a class that the run has learned, {known}; got {label!r}")
         return names.index(str(label))
-
-    def _config(self, problem: ImageProblem, seed: int) -> Config:
-        name, span = (self.process, None) if isinstance(self.process, str) else named(self.process)
-        config = settings(problem, name, self.objective, seed, span, len(self.classes_))
-        if self.time_budget is not None:
-            if not self.time_budget > 0:
-                raise ValueError(f"time_budget must be a positive number of seconds; got {self.time_budget!r}")
-            return replace(config, steps=steps_within(config, problem, self.time_budget))
-        steps = automatic_steps(len(problem.train)) if self.max_iter == "auto" else self.max_iter
-        if not isinstance(steps, numbers.Integral) or steps < 1:
-            raise ValueError(f"max_iter must be 'auto' or a whole number of at least 1; got {self.max_iter!r}")
-        return replace(config, steps=int(steps))
-
-
-def automatic_steps(n: int) -> int:
-    """Return how many steps to train on n images: 20 sqrt(n), from 500 to 5,000."""
-    return int(min(5000, max(500, 20 * n**0.5)))
-
-
-def settings(
-    problem: ImageProblem, process: str, objective: str, seed: int, span: Sequence[float] | None, classes: int
-) -> Config:
-    """Return the settings of a run of images, for one step. Raises ValueError for names that do not exist."""
-    if objective in ("explicit", "parzen"):
-        raise ValueError(
-            f"the objective {objective!r} learns a density that is known, and that of images is not; try another"
-        )
-    farthest = float(problem.pixels.levels[-1] - problem.pixels.levels[0]) * problem.pixels.dim**0.5
-    return Config(
-        steps=1,
-        seed=seed,
-        process=process,
-        span=tuple(span_for(process, farthest)[0] if span is None else span),
-        objective=objective,
-        network=UNET,
-        batch_size=BATCH,
-        learning_rate=LEARNING_RATE,
-        width=WIDTH,
-        depth=DEPTH,
-        noise_median=NOISE_MEDIAN,
-        noise_spread=NOISE_SPREAD,
-        shape=problem.pixels.shape,
-        classes=classes,
-    )
-
-
-def frequencies(given: Images) -> tuple[float, ...]:
-    """Return the share of each class."""
-    if given.labels is None:
-        return ()
-    return tuple((np.bincount(given.labels, minlength=len(given.classes)) / len(given.labels)).tolist())
-
-
-def load(folder: str | Path) -> ImageDensity:
-    """Return the fitted estimator of a RUN folder of images. Raises ValueError where it is none or is damaged."""
-    found = runs.load(folder)
-    run, config = found.run, found.run.config
-    estimator = ImageDensity(config.process, config.objective, max_iter=config.steps, random_state=config.seed)
-    estimator.transform_, estimator.config_, estimator.model_ = run.pixels, config, found.model
-    estimator.classes_, estimator.notes_ = run.classes, found.notes
-    estimator.frequencies_ = tuple(map(float, run.data.get("frequencies", ())))  # type: ignore[call-overload]
-    if len(run.classes) != len(estimator.frequencies_) or len(run.classes) != config.classes:
-        raise CheckpointError(f"{run.folder / 'config.toml'} is damaged: it names {len(run.classes)} classes")
-    estimator.score_ratio_, estimator.n_iter_ = found.score_ratio, config.steps
-    estimator.losses_ = [report.train for report in found.reports]
-    return estimator

@@ -13,13 +13,13 @@ from torch.nn import functional
 
 from scorefield.data import Images
 from scorefield.evaluation import descriptions, metrics
+from scorefield.evaluation.comparison import compared_json, compared_lines
 from scorefield.evaluation.findings import Finding, mode_findings, same_shares
 from scorefield.evaluation.metrics import MIN_ROWS, ROWS, Comparison, Estimate, Rows
 from scorefield.evaluation.two_sample import copying_test, joint_test
 from scorefield.evaluation.verdict import FALSE_ALARMS, INDEPENDENT, Verdict, as_verdict, visible
 from scorefield.inference.samplers import STEPS
 from scorefield.kinds.images.estimator import ImageDensity
-from scorefield.kinds.tables.evaluation import compared_json, compared_lines
 from scorefield.numerics.tensors import integer, spawn
 
 Seen = Float[Tensor, "_ k"]

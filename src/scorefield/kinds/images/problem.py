@@ -25,13 +25,14 @@ IMAGE_RATIO = 0.05
 class ImageProblem(Problem):
     """Images as rows, to train and to validate on; they stay as they came, since a byte takes less than a float.
 
-    labels: the classes of the images to train and to validate on.
+    labels: the classes of the images to train and to validate on, of which there are so many `classes`.
     """
 
     train: Tensor
     validation: Tensor
     pixels: PixelTransform
     labels: tuple[Tensor, Tensor] | None = None
+    classes: int = 0
     device: str = "cpu"
 
     @classmethod
@@ -46,7 +47,7 @@ class ImageProblem(Problem):
         if given.labels is not None:
             codes = torch.from_numpy(given.labels)
             told = codes[train], codes[validation]
-        return cls(rows[train], rows[validation], pixels, told, device)
+        return cls(rows[train], rows[validation], pixels, told, len(given.classes), device)
 
     def prepare(self, config: Config) -> Prepared:
         """Tabulate what each pixel says alone, which is part of the network; images have no other base."""

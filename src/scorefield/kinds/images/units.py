@@ -1,12 +1,15 @@
 """Between images as they came and the model's units: one shift and one scale for all pixels, and their levels."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from scorefield.kinds.saved import checked
 from scorefield.numerics.shapes import Samples
 
 MOST_LEVELS = 2**16
@@ -50,6 +53,16 @@ class PixelTransform:
         step = _step(some)
         mean, scale = float(some.mean(dtype=np.float64)), float(some.std(dtype=np.float64))
         return cls(tuple(pixels.shape[1:]), layout, str(pixels.dtype), low, high, step, mean, scale)
+
+    def content(self, classes: Sequence[str]) -> dict[str, object]:
+        """Return everything, with the names of the classes, as plain values for config.toml; `saved` is its inverse."""
+        return {"pixels": asdict(self), "classes": list(classes)}
+
+    @classmethod
+    def saved(cls, content: dict[str, Any]) -> "PixelTransform":
+        """Return the transform that `content` wrote. Raises ValueError, KeyError or TypeError for anything else."""
+        found = content["pixels"]
+        return checked(cls(**{**found, "shape": tuple(found["shape"])}))
 
     @property
     def dim(self) -> int:

@@ -9,33 +9,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.utils import check_random_state
+from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from scorefield.data import split
 from scorefield.diffusion.denoisers import ScoreModel
-from scorefield.diffusion.process import Process, named, span_for
 from scorefield.diffusion.sde import LinearSDE
 from scorefield.inference import frontier, langevin, samplers
 from scorefield.inference.bound import Bound, lower_bound
 from scorefield.inference.likelihood import LogProb, log_prob
-from scorefield.kinds.images import estimator as images
-from scorefield.kinds.images.estimator import ImageDensity
-from scorefield.kinds.tables.problem import TableProblem, choose_transform, largest_distance
+from scorefield.kinds.estimator import ScoreEstimator, seed_from
+from scorefield.kinds.tables.problem import TableProblem, choose_transform
+from scorefield.kinds.tables.settings import automatic_steps, choose_settings
+from scorefield.kinds.tables.units import TableTransform
 from scorefield.numerics.tensors import spawn
-from scorefield.runs import folder as runs
-from scorefield.training.budget import steps_within
+from scorefield.runs.folder import Run
+from scorefield.runs.loading import Fitted
 from scorefield.training.config import LINEAR, Config
-from scorefield.training.learner import Learner
-from scorefield.training.problem import members_for
 from scorefield.training.score_level import data_score
 
 CELL_POINTS = 8
 """Points in the cell of a row at which the density is averaged where columns have few different values."""
 
 
-class ScoreDensity(DensityMixin, BaseEstimator):
+class ScoreDensity(DensityMixin, ScoreEstimator):
     """Density estimation by a learned score: samples, log-densities and the score of any table of numbers.
 
     process, predicts and objective name rows of PROCESSES, PREDICTIONS and OBJECTIVES; process can also be an instance
@@ -88,19 +85,14 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         Raises ValueError for missing, infinite or non-numeric values, for one row, and where no column varies.
         """
         frame = self._table(X, reset=True)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = seed_from(self.random_state)
         self.transform_ = choose_transform(frame, self.bounds, seed)
         z = self.transform_.forward(frame, spawn(seed, "dequantise"))
         rows, held_out, others = split(len(z), seed)
-        train, validation = z[[*rows, *others]], z[held_out]
         process = self.process if isinstance(self.process, LinearSDE) else None
-        problem = TableProblem(train, validation, self.transform_.white, process)
-        self.config_ = self._config(problem, seed)
-        learner = Learner(self.config_, problem.prepare(self.config_))
-        self.losses_ = [report.train for report in learner.run() if report is not None]
-        self.model_ = learner.result
-        self.score_ratio_ = learner.reading_ratio
-        self.n_iter_ = self.config_.steps
+        problem = TableProblem(z[[*rows, *others]], z[held_out], self.transform_.white, process)
+        steps = lambda config: automatic_steps(len(problem.train), config.members)
+        self._learn(self._settings(problem, seed), problem, steps)
         self.frame_ = isinstance(X, pd.DataFrame)
         return self
 
@@ -183,14 +175,10 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         error, in standard deviations of the data, in place of `sampler` and `steps`; see `frontier.choose`.
         Raises ValueError for n_samples < 1 and a tol that is not positive.
         """
-        check_is_fitted(self)
-        if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
-            raise ValueError(f"n_samples must be a whole number of at least 1; got {n_samples!r}")
+        seed = self._drawing_seed(n_samples, random_state)
         if tol is not None:
             point = frontier.choose(self.model_, tol)
             sampler, steps = point.sampler, point.steps
-        state = self.random_state if random_state is None else random_state
-        seed = int(check_random_state(state).randint(2**31 - 1))
         frame = pd.concat(self.sample_blocks(n_samples, sampler, steps, seed), ignore_index=True)
         return frame if self.frame_ else frame.to_numpy()
 
@@ -207,37 +195,29 @@ class ScoreDensity(DensityMixin, BaseEstimator):
     def save(self, folder: str | Path) -> None:
         """Write a RUN folder, the same that the command line makes. Raises ValueError where the folder is not empty."""
         check_is_fitted(self)
-        request: dict[str, object] = {"estimator": True, "frame": self.frame_}
-        run = runs.create(Path(folder), request, {"source": "python"}, self.config_, self.transform_, None)
-        runs.save_final(run, self.model_, self.score_ratio_)
+        self._save(folder, {"frame": self.frame_}, {}, self.transform_.content())
 
-    def _config(self, problem: TableProblem, seed: int) -> Config:
-        train = problem.train
+    @classmethod
+    def of_run(cls, run: Run, transform: TableTransform, found: Fitted) -> "ScoreDensity":
+        """Return the estimator that a RUN of a table holds."""
+        config = run.config
+        process = found.model.process if config.process == LINEAR else config.process
+        choices = {name: getattr(config, name) for name in ("predicts", "objective", "network", "level")}
+        estimator = cls(process, **choices, max_iter=config.steps, random_state=config.seed)
+        estimator._restore(run, found)
+        estimator.transform_, estimator.frame_ = transform, bool(run.request.get("frame", True))
+        estimator.n_features_in_ = len(transform.names)
+        if estimator.frame_:
+            estimator.feature_names_in_ = np.array(transform.names, dtype=object)
+        return estimator
+
+    def _settings(self, problem: TableProblem, seed: int) -> Config:
         if self.objective == "explicit":
             raise ValueError("the objective 'explicit' is for built-in data, whose score is known; try 'parzen'")
         if isinstance(self.level, bool) or not isinstance(self.level, numbers.Real):
             raise ValueError(f"level must be a number, 0 for all noise levels; got {self.level!r}")
-        choices: dict = {"predicts": self.predicts, "objective": self.objective, "seed": seed}
-        choices |= {"network": self.network, "level": float(self.level)}
-        choices["process"], choices["span"] = self._named_process(train)
-        choices["members"] = members_for(len(train) + len(problem.validation))
-        if self.time_budget is not None:
-            if not self.time_budget > 0:
-                raise ValueError(f"time_budget must be a positive number of seconds; got {self.time_budget!r}")
-            trial = Config(steps=1, **choices)
-            return Config(steps=steps_within(trial, problem, self.time_budget), **choices)
-        steps = automatic_steps(len(train), choices["members"]) if self.max_iter == "auto" else self.max_iter
-        if not isinstance(steps, numbers.Integral) or steps < 1:
-            raise ValueError(f"max_iter must be 'auto' or a whole number of at least 1; got {self.max_iter!r}")
-        return Config(steps=int(steps), **choices)
-
-    def _named_process(self, train: torch.Tensor) -> tuple[str, tuple[float, ...]]:
-        """Return the name of the process and its range, from the data where only a name was given."""
-        if isinstance(self.process, LinearSDE):
-            return LINEAR, ()
-        if isinstance(self.process, Process):
-            return named(self.process)
-        return self.process, span_for(self.process, largest_distance(train))[0]
+        choices = {name: getattr(self, name) for name in ("process", "predicts", "objective", "network")}
+        return choose_settings(problem, seed=seed, level=float(self.level), **choices).config
 
     def _table(self, X: Any, reset: bool) -> pd.DataFrame:
         """Return X as a checked table whose columns keep their types."""
@@ -278,34 +258,3 @@ class ScoreDensity(DensityMixin, BaseEstimator):
         copy = self.config_.model(*moments, model.base, model.process).double()
         copy.load_state_dict(self.model_.state_dict())
         return copy.eval()
-
-
-def automatic_steps(n: int, members: int) -> int:
-    """Return how many steps to train on n rows: 100 sqrt(n), from 500 to 8,000, or 4,000 each for several members."""
-    return int(min(8000 if members == 1 else 4000, max(500, 100 * n**0.5)))
-
-
-def load(folder: str | Path) -> ScoreDensity | ImageDensity:
-    """Return the fitted estimator of a RUN folder, made by `save` or by the command line; no pickle is read.
-
-    An ImageDensity where the run is one of images. Raises ValueError where the folder is not a run or is damaged.
-    """
-    return images.load(folder) if runs.read(Path(folder)).config.shape else load_table(folder)
-
-
-def load_table(folder: str | Path) -> ScoreDensity:
-    """Return the fitted estimator of a RUN folder of a table. Raises ValueError where it is none or is damaged."""
-    found = runs.load(folder)
-    config = found.run.config
-    process = found.model.process if config.process == LINEAR else config.process
-    choices = {name: getattr(config, name) for name in ("predicts", "objective", "network", "level")}
-    estimator = ScoreDensity(process, **choices, max_iter=config.steps, random_state=config.seed)
-    estimator.config_, estimator.transform_, estimator.model_ = config, found.run.transform, found.model
-    estimator.notes_ = found.notes
-    estimator.score_ratio_, estimator.n_iter_ = found.score_ratio, config.steps
-    estimator.losses_ = [report.train for report in found.reports]
-    estimator.frame_ = bool(found.run.request.get("frame", True))
-    estimator.n_features_in_ = len(found.run.transform.names)
-    if estimator.frame_:
-        estimator.feature_names_in_ = np.array(found.run.transform.names, dtype=object)
-    return estimator

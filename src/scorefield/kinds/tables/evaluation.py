@@ -1,7 +1,7 @@
 """What `scorefield evaluate` finds: likelihoods, distances, descriptions and the verdict, as numbers and as lines."""
 
 import dataclasses
-import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,6 +9,7 @@ import torch
 
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.evaluation import descriptions, metrics
+from scorefield.evaluation.comparison import compared_json, compared_lines
 from scorefield.evaluation.metrics import MIN_ROWS, Comparison, Estimate
 from scorefield.evaluation.verdict import Verdict, verdict
 from scorefield.kinds.tables.estimator import ScoreDensity
@@ -32,16 +33,20 @@ class Evaluation:
     gaussian_log_likelihood: Estimate
     compared: dict[str, Comparison]
     verdict: Verdict
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """Return all numbers as one flat object, metrics with their excess."""
-        others = {key: value for key, value in dataclasses.asdict(self).items() if key not in ("compared", "verdict")}
-        return others | compared_json(self.compared) | {"verdict": dataclasses.asdict(self.verdict)}
+        found = dataclasses.asdict(self)
+        del found["compared"]
+        judged, notes = found.pop("verdict"), found.pop("notes")
+        return found | compared_json(self.compared) | {"verdict": judged, "notes": list(notes)}
 
     def lines(self) -> list[str]:
         """Return the lines that are printed, up to 120 columns wide."""
         rows = min(self.rows, LIKELIHOOD_ROWS)
         return [
+            *(f"note: {note}" for note in self.notes),
             f"{self.rows:,} held-out rows; +- one standard error; distances in decorrelated standard deviations",
             f"{f'log-likelihood of {rows:,} rows, nats':38}{self.log_likelihood!s:>22}",
             f"{'  of one Gaussian fitted to the data':38}{self.gaussian_log_likelihood!s:>22}",
@@ -49,28 +54,17 @@ class Evaluation:
         ]
 
 
-def compared_lines(compared: dict[str, Comparison], verdict: Verdict) -> list[str]:
-    """Return metrics of a model beside those of real rows, and the verdict, as lines of up to 120 columns."""
-    return [
-        f"{'':38}{'this model':>22}{'real against real':>22}{'excess, in errors':>20}",
-        *(
-            f"{name.replace('_', ' '):38}{value.model!s:>22}{value.real!s:>22}{value.excess:>20.1f}"
-            for name, value in compared.items()
-        ),
-        *textwrap.wrap(f"verdict: {verdict.sentence}", 120, subsequent_indent="  ", break_on_hyphens=False),
-    ]
-
-
-def compared_json(compared: dict[str, Comparison]) -> dict[str, object]:
-    """Return metrics with their excess as one flat object."""
-    return {name: dataclasses.asdict(value) | {"excess": value.excess} for name, value in compared.items()}
-
-
-def evaluate(estimator: ScoreDensity, held_out: pd.DataFrame, train: pd.DataFrame | None, seed: int) -> Evaluation:
+def evaluate(
+    estimator: ScoreDensity,
+    held_out: pd.DataFrame,
+    train: pd.DataFrame | None,
+    seed: int,
+    notes: Sequence[str] = (),
+) -> Evaluation:
     """Return how an estimator compares with held-out rows, and whether its samples can be told from them.
 
-    Without training rows, half of the held-out rows stand for real ones, and no copies are looked for. Raises
-    ValueError for fewer than 10 held-out rows, 20 without training rows.
+    notes: what there is to say of the rows. Without training rows, half of the held-out rows stand for real ones, and
+    no copies are looked for. Raises ValueError for fewer than 10 held-out rows, 20 without training rows.
     """
     least = MIN_ROWS if train is not None else 2 * MIN_ROWS
     if len(held_out) < least:
@@ -102,6 +96,7 @@ def evaluate(estimator: ScoreDensity, held_out: pd.DataFrame, train: pd.DataFram
             names=[transform.names[j] for j in transform.varying],
             generator=generator,
         ),
+        tuple(notes),
     )
 
 

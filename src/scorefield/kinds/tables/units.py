@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Generator, Tensor
 
+from scorefield.kinds.saved import checked
 from scorefield.kinds.tables.columns import Bounds, Column, fit_column, rounded_at
 from scorefield.numerics.shapes import PerSample, Samples
 from scorefield.numerics.tensors import uniform
@@ -67,6 +69,19 @@ class TableTransform:
         _refuse_collinear(part.iloc[:, transform.varying], [columns[i].name for i in transform.varying])
         standard, cells = transform._standardised(part)[0].numpy(), np.array(transform._cells())
         return cls(columns, tuple(map(tuple, whitening(standard, cells).tolist())))
+
+    def content(self) -> dict[str, object]:
+        """Return everything as plain values, for config.toml; `saved` is its inverse."""
+        return {"whitening": [list(row) for row in self.whitening], "columns": [asdict(c) for c in self.columns]}
+
+    @classmethod
+    def saved(cls, content: dict[str, Any]) -> "TableTransform":
+        """Return the transform that `content` wrote. Raises ValueError, KeyError or TypeError for anything else."""
+        columns = tuple(checked(Column(**column)) for column in content["columns"])
+        found = cls(columns, tuple(map(tuple, content["whitening"])))
+        if found.white.shape != (found.dim, found.dim):
+            raise ValueError(f"expected a whitening of {found.dim} columns; got the shape {tuple(found.white.shape)}")
+        return found
 
     @property
     def names(self) -> tuple[str, ...]:

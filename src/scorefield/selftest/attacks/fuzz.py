@@ -20,12 +20,14 @@ import scorefield
 from scorefield.data import as_images
 from scorefield.diffusion.sde import LinearSDE
 from scorefield.inference import frontier
-from scorefield.kinds.images import estimator as images
 from scorefield.kinds.images.problem import ImageProblem
+from scorefield.kinds.images.settings import choose_settings
+from scorefield.kinds.images.source import frequencies
 from scorefield.kinds.images.units import PixelTransform
+from scorefield.kinds.loading import load
 from scorefield.kinds.tables.problem import TableProblem
 from scorefield.kinds.tables.units import TableTransform
-from scorefield.runs import checkpoint
+from scorefield.runs import checkpoint, metrics_log, resuming
 from scorefield.runs import folder as runs
 from scorefield.runs.checkpoint import CheckpointError
 from scorefield.selftest.inputs.hostile import levels, reseal
@@ -54,9 +56,9 @@ def table_run(folder: Path, linear: bool = False) -> None:
     process = LinearSDE(lambda t: -torch.ones_like(t), lambda t: 2 + t) if linear else None
     config = Config(process=LINEAR if linear else "vp", **SETTINGS)  # type: ignore[arg-type]
     request, rows = {"data": "people.csv", "seed": 0}, {"digest": "0" * 64, "train": 50}
-    run = runs.create(folder, request, rows, config, transform, test=frame[50:])
+    run = runs.create(folder, request, rows, config, transform.content(), test=frame[50:])
     trained(run, TableProblem(z[:40], z[40:50], transform.white, process))
-    model = runs.load(folder).model
+    model = load(folder).model_
     if not linear:
         point = frontier.Point("adams", 8, 9.0, 0.01, 0.001)
         frontier.write(folder / FRONTIER, model, 0.02, [point], point)
@@ -67,16 +69,17 @@ def image_run(folder: Path) -> None:
     given = as_images(levels((30, 6, 5)) % 4, [str(i % 3) for i in range(30)])
     transform = PixelTransform.fit(given.pixels, given.layout)
     problem = ImageProblem.of(given, transform, 0)
-    config = images.settings(problem, "vp", "denoising", 0, None, len(given.classes))
+    config = choose_settings(problem, "vp", "denoising", 0).config
     config = dataclasses.replace(config, steps=2, width=8, depth=1, batch_size=8)
-    shares = list(images.frequencies(given))
+    shares = list(frequencies(given))
     known: dict[str, object] = {"digest": given.digest, "frequencies": shares}
-    trained(runs.create(folder, {"data": "bars", "seed": 0}, known, config, transform, classes=given.classes), problem)
+    content = transform.content(given.classes)
+    trained(runs.create(folder, {"data": "bars", "seed": 0}, known, config, content), problem)
 
 
 def trained(run: runs.Run, problem: Problem) -> None:
     """Train a run to its end and keep the last checkpoint only, so that none stands in for it."""
-    for _ in runs.train(run, Learner(run.config, problem.prepare(run.config)), lambda step, notes: None):
+    for _ in resuming.train(run, Learner(run.config, problem.prepare(run.config)), lambda step, notes: None):
         pass
     for old in sorted((run.folder / "checkpoints").iterdir(), key=lambda path: int(path.name))[:-1]:
         for path in old.iterdir():
@@ -90,10 +93,10 @@ def read_all(folder: Path) -> str:
     held_out = runs.held_out_file(run)
     estimator = scorefield.load(folder)
     model = estimator.model_
-    content = hashlib.sha256(repr((run.request, run.data, run.config, run.units, run.classes)).encode())
+    content = hashlib.sha256(repr((run.request, run.data, run.config, run.units)).encode())
     for name, value in model.state_dict().items():
         content.update(name.encode() + value.numpy().tobytes())
-    content.update(repr((estimator.losses_, estimator.score_ratio_, runs.read_metrics(run))).encode())
+    content.update(repr((estimator.losses_, estimator.score_ratio_, metrics_log.read_metrics(run))).encode())
     content.update(b"" if held_out is None else held_out.read_bytes())
     content.update(repr(frontier.read(folder / FRONTIER, model)).encode())
     return content.hexdigest()
@@ -252,7 +255,7 @@ SHARES = {
     "manifest.json": 0.2,
     checkpoint.MODEL: 0.25,
     checkpoint.STATE: 0.15,
-    runs.METRICS: 0.1,
+    metrics_log.METRICS: 0.1,
     runs.TEST: 0.05,
     FRONTIER: 0.05,
 }
@@ -261,7 +264,7 @@ SHARES = {
 
 def harmless(path: Path, before: bytes, after: bytes) -> bool:
     """Return whether a change is of no part that is read: reports behind the checkpoint are written again."""
-    return before == after or (path.name == runs.METRICS and after.startswith(before))
+    return before == after or (path.name == metrics_log.METRICS and after.startswith(before))
 
 
 def verdict(folder: Path, must_fail: bool) -> str:

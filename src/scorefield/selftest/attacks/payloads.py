@@ -16,8 +16,8 @@ from unittest.mock import patch
 
 import numpy as np
 
+from scorefield.kinds.loading import load
 from scorefield.runs import checkpoint
-from scorefield.runs import folder as runs
 from scorefield.selftest.attacks.fuzz import table_run
 from scorefield.selftest.inputs import corpus
 from scorefield.selftest.inputs.hostile import npy, reseal, zipped
@@ -235,7 +235,7 @@ def met(root: Path) -> Iterator[tuple[str, str]]:
 def loaded(run: Path) -> str:
     """Return what is wrong with how a run that is attacked is loaded from Python."""
     try:
-        runs.load(run)
+        load(run)
     except ValueError:
         return ""
     except Exception as error:

@@ -17,7 +17,7 @@ import torch
 
 from scorefield.data import atomic
 from scorefield.kinds.tables.units import TableTransform
-from scorefield.runs import checkpoint
+from scorefield.runs import checkpoint, resuming
 from scorefield.runs import folder as runs
 from scorefield.selftest.cases import table_learner
 from scorefield.selftest.faults.forked import Ended, at, copy, die, differs, run, scorefield, warm, within
@@ -104,8 +104,8 @@ def kill(plan: Plan) -> Iterator[Check]:
     failures = Failures("points of a save at which it is killed")
     with TemporaryDirectory() as folder:
         place = Path(folder)
-        made = runs.create(place / "made", {"data": "x"}, {"digest": "d"}, config, transform, frame.iloc[:5])
-        train = lambda out: lambda: list(runs.train(runs.read(out), learner, lambda step, notes: None))
+        made = runs.create(place / "made", {"data": "x"}, {"digest": "d"}, config, transform.content(), frame.iloc[:5])
+        train = lambda out: lambda: list(resuming.train(runs.read(out), learner, lambda step, notes: None))
         copy(made.folder, place / "whole")
         run(train(place / "whole"))
         expected = content(place / "whole")

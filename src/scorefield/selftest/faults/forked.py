@@ -30,7 +30,8 @@ LONGEST = 300
 
 def warm() -> None:
     """Load the commands, and what PyTorch loads in its first step, which takes seconds, so that no child must."""
-    importlib.import_module("scorefield.cli.commands")
+    for command in ("fit", "sample", "score", "logprob", "evaluate", "plot"):
+        importlib.import_module(f"scorefield.cli.{command}")
     rows = torch.randn(8, 1, generator=torch.Generator().manual_seed(0))
     for _ in table_learner(Config(steps=2, width=8, features=4), rows, rows[:0]).run():
         pass

@@ -20,7 +20,7 @@ from scorefield.diffusion.densities import GaussianMixture
 from scorefield.diffusion.process import RATIO_MIN
 from scorefield.kinds.images.problem import ImageProblem
 from scorefield.kinds.images.units import PixelTransform
-from scorefield.runs import checkpoint
+from scorefield.runs import checkpoint, resuming
 from scorefield.runs import folder as runs
 from scorefield.selftest.faults.forked import copy, run, scorefield, warm, within
 from scorefield.selftest.report import Check, Entry, Failures, Plan
@@ -171,8 +171,8 @@ def images(folder: Path) -> Path:
     rows = torch.from_numpy(pixels).reshape(40, -1)
     config = Config(steps=1, network="unet", width=8, depth=1, shape=transform.shape)
     prepared = ImageProblem(rows, rows[:4], transform).prepare(config)
-    made = runs.create(folder, {"data": "x"}, {"digest": "d", "frequencies": []}, config, transform)
-    runs.save_final(made, prepared.model.eval(), 0.05)
+    made = runs.create(folder, {"data": "x"}, {"digest": "d", "frequencies": []}, config, transform.content([]))
+    resuming.save_final(made, prepared.model.eval(), 0.05)
     return folder
 
 

@@ -23,6 +23,7 @@ from scorefield.inference.samplers import SAMPLERS
 from scorefield.kinds.tables.units import TableTransform
 from scorefield.numerics.shapes import Samples
 from scorefield.runs import folder as runs
+from scorefield.runs import resuming
 from scorefield.selftest.cases import table_learner
 from scorefield.selftest.faults.forked import run, scorefield, warm
 from scorefield.selftest.report import Check, Entry, Failures, Plan
@@ -129,8 +130,8 @@ def _train(steps: int) -> None:
 def _run(folder: Path) -> Path:
     """Make a run of a table, with a small network that has learned nothing."""
     frame, transform, learner = _learner(1)
-    made = runs.create(folder, {"data": "x"}, {"digest": "d"}, learner.config, transform, frame.iloc[:5])
-    runs.save_final(made, learner.result, 0.05)
+    made = runs.create(folder, {"data": "x"}, {"digest": "d"}, learner.config, transform.content(), frame.iloc[:5])
+    resuming.save_final(made, learner.result, 0.05)
     return folder
 
 

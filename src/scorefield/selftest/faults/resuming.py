@@ -17,10 +17,12 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from scorefield.cli import commands, console, requests
+from scorefield.cli import fit as fitting
 from scorefield.data import atomic
 from scorefield.inference import samplers
-from scorefield.runs import checkpoint, signals
+from scorefield.kinds.tables import kind as tables
+from scorefield.kinds.tables import source
+from scorefield.runs import checkpoint, resuming, signals
 from scorefield.runs import folder as runs
 from scorefield.selftest.faults.forked import (
     Child,
@@ -177,15 +179,15 @@ SIGNALLED = 40
 """Steps of a fit that is asked to stop: a checkpoint every second step, a report every tenth."""
 
 PHASES: dict[str, tuple[object, str, int, int | None]] = {
-    "reading the data": (requests, "parts_of", 1, None),
-    "choosing the units": (commands, "choose_transform", 1, None),
-    "timing the budget": (console, "steps_within", 1, None),
+    "reading the data": (source, "read", 1, None),
+    "choosing the units": (tables, "choose_transform", 1, None),
+    "timing the budget": (fitting, "steps_within", 1, None),
     "writing config.toml": (atomic, "replacing", 1, None),
     "choosing the base": (closed_form, "choose", 1, 0),
     "the first step": (torch.optim.Adam, "step", 1, 1),
     "a step": (torch.optim.Adam, "step", 13, 13),
     "a validation": (learner.Learner, "_report", 2, 20),
-    "writing the log": (runs, "_append", 8, 8),
+    "writing the log": (resuming, "append", 8, 8),
     "writing a checkpoint": (Path, "write_bytes", 20, 14),
     "reading it back": (checkpoint, "read", 9, 18),
     "the last step": (torch.optim.Adam, "step", SIGNALLED, SIGNALLED),

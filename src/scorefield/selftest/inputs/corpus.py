@@ -28,7 +28,8 @@ from scorefield.data import check_output, read_images, read_points, read_table
 from scorefield.data.tables import text
 from scorefield.diffusion.process import VE
 from scorefield.kinds.images.estimator import ImageDensity
-from scorefield.kinds.tables.estimator import ScoreDensity, load_table
+from scorefield.kinds.loading import load
+from scorefield.kinds.tables.estimator import ScoreDensity
 from scorefield.runs import checkpoint
 from scorefield.selftest.inputs import hostile
 from scorefield.selftest.report import Check, Entry, Failures, Plan
@@ -184,7 +185,7 @@ def writing(name: str) -> Callable[[Path], object]:
 
 def people(folder: Path) -> ScoreDensity:
     """Return the estimator of the run PEOPLE."""
-    return load_table(folder.parent / "PEOPLE")
+    return load(folder.parent / "PEOPLE")
 
 
 def old(folder: Path) -> None:
@@ -353,14 +354,14 @@ ARGUMENTS = [
         ("sample run --out x.csv",),
         ("run", "not those of its config.toml"),
         copied(with_other_weights),
-        lambda folder: load_table(folder / "run"),
+        lambda folder: load(folder / "run"),
     ),
     Case(
         "checkpoint of a newer version",
         ("sample run --out x.csv",),
         (f"format {checkpoint.FORMAT + 1}", "update scorefield"),
         copied(with_newer_format),
-        lambda folder: load_table(folder / "run"),
+        lambda folder: load(folder / "run"),
     ),
     Case(
         "conditioning of wrong width",

@@ -1,0 +1,108 @@
+"""`scorefield fit`: learn the score of a data set and keep it in a RUN folder."""
+
+import dataclasses
+from collections.abc import Callable
+
+from scorefield.cli import console, opening
+from scorefield.cli.options import Fit
+from scorefield.cli.request import request_of, seconds
+from scorefield.kinds.kind import Kind, Request, Source, Units
+from scorefield.kinds.registry import KINDS, kind_of, units_of
+from scorefield.runs import folder as runs
+from scorefield.runs import metrics_log, resuming
+from scorefield.runs.checkpoint import CheckpointError
+from scorefield.runs.folder import Run
+from scorefield.training.budget import steps_within
+from scorefield.training.config import Config
+from scorefield.training.learner import Learner
+from scorefield.training.problem import Problem
+
+Say = Callable[..., None]
+
+
+def run(options: Fit) -> None:
+    """Learn the score of a data set; the same command again goes on, or does nothing where all is done."""
+    say, kind = console.speaker(options), kind_of(options.data)
+    opening.start(options, kind.threads())
+    request = request_of(options)
+    _check_options(options, request, kind)
+    source = kind.read(request)
+    say(*(f"note      {note}" for note in source.notes))
+    found = _existing(options, request, source.digest, kind)
+    if found is None:
+        run, problem = _new_run(options, request, kind, source, say)
+    else:
+        run, units = found
+        problem = kind.problem(source, units, request, options.device)
+    _train(options, run, problem, say)
+
+
+def _check_options(options: Fit, request: Request, kind: Kind) -> None:
+    """Raise ValueError for options that only another kind of data takes, and for what this kind cannot learn."""
+    for other in KINDS.values():
+        for name in sorted(other.options & request.keys() - kind.options):
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} is for {other.name}, and {options.data} holds {kind.noun}; leave it out")
+    kind.check(request)
+
+
+def _existing(options: Fit, request: Request, digest: str, kind: Kind) -> tuple[Run, Units] | None:
+    """Return the run to go on with and its units; None where a new one is to be made, another removed with --force."""
+    if not runs.is_run(options.out):
+        return None
+    try:
+        run = runs.read(options.out)
+        changed = [key for key in request.keys() | run.request.keys() if request.get(key) != run.request.get(key)]
+        if not changed and run.data["digest"] == digest:
+            return run, units_of(kind, run)
+        what = f"with other options ({', '.join(sorted(changed))})" if changed else "from other data"
+        error = ValueError(f"{options.out} holds a run made {what}; name another --out, or replace it with --force")
+    except CheckpointError as damaged:
+        error = damaged
+    if not options.force:
+        raise error
+    runs.remove(options.out)
+    return None
+
+
+def _new_run(options: Fit, request: Request, kind: Kind, source: Source, say: Say) -> tuple[Run, Problem]:
+    """Choose the settings of a new run, say what they are and why, and write its folder."""
+    units = kind.learn_units(source, request)
+    problem = kind.problem(source, units, request, options.device)
+    settings = kind.settings(problem, request)
+    runs.prepare_folder(options.out)
+    say(*kind.words(source, units, settings, request))
+    steps, reason = _steps_for(options, request, settings.config, problem)
+    config = dataclasses.replace(settings.config, steps=steps)
+    what = f"{steps:,} steps of {config.batch_size} {kind.drawn}"
+    say(f"training  {what}: {reason}; repeat it exactly with --steps")
+    content = kind.content(source, units)
+    return runs.create(options.out, request, kind.facts(source), config, content, kind.test_rows(source)), problem
+
+
+def _steps_for(options: Fit, request: Request, config: Config, problem: Problem) -> tuple[int, str]:
+    """Return how many steps to train, asked for or what fits into the budget, and why, in words."""
+    if options.steps is not None:
+        return options.steps, "as asked"
+    budget = str(request["budget"])
+    return steps_within(config, problem, seconds(budget)), f"what fits into {budget} here"
+
+
+def _train(options: Fit, run: Run, problem: Problem, say: Say) -> None:
+    """Train a run to its end from wherever it stands, and say what became of it."""
+    resumed = lambda step, notes: say(f"resume    from step {step:,} of {run.config.steps:,}", *notes)
+    learner = Learner(run.config, problem.prepare(run.config))
+    say(f"base      {learner.prepared.base_name}: {learner.prepared.base_reason}")
+    console.follow(resuming.train(run, learner, resumed), run.config.steps, options.quiet)
+    kept = [report for report in metrics_log.read_metrics(run) if report.kept]
+    outcome = (
+        f"the weights of step {kept[-1].step:,} are kept, validation loss {kept[-1].validation:.4f} of one Gaussian's"
+        if kept
+        else f"no step was better than the base, so the model is the base: {learner.prepared.base_name}"
+    )
+    if learner.trainer.skipped:
+        say(f"note      {learner.trainer.skipped:,} steps were skipped: their loss or its gradient was not finite")
+    if learner.trainer.step < run.config.steps:
+        step = learner.trainer.step
+        say(f"stopped   at step {step:,}: held-out rows had got worse for long, more steps would memorise")
+    say(f"done      {outcome}; the run is in {run.folder}")
