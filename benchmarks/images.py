@@ -46,6 +46,7 @@ from scorefield.kinds.images import estimator as images
 from scorefield.kinds.images.estimator import ImageDensity
 from scorefield.kinds.images.evaluation import Eyes, classifier, open_eyes, some_of
 from scorefield.kinds.images.problem import ImageProblem
+from scorefield.kinds.images.settings import choose_settings
 from scorefield.kinds.images.units import PixelTransform
 from scorefield.numerics.tensors import spawn
 from scorefield.training.learner import Learner
@@ -333,7 +334,7 @@ def speed(rounds: int) -> dict:
     every = data.read_mnist("train")
     transform = PixelTransform.fit(every.pixels, every.layout)
     problem = ImageProblem.of(every, transform, 0)
-    config = dataclasses.replace(images.settings(problem, "vp", "denoising", 0, None, 10), steps=10**6)
+    config = dataclasses.replace(choose_settings(problem, "vp", "denoising", 0).config, steps=10**6)
     learner = Learner(config, problem.prepare(config))
     theirs = diffusers_network()
     loops: dict[str, tuple[Iterator, nn.Module]] = {

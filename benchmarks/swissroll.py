@@ -45,7 +45,7 @@ NOTICED = 3
 
 FIT = """
 import sys, time
-import sklearn.mixture, torch._dynamo, scorefield.cli.commands
+import sklearn.mixture, torch._dynamo, scorefield.cli.fit
 from scorefield.cli import entry as cli
 wall, cpu = time.perf_counter(), time.process_time()
 try:

@@ -92,7 +92,7 @@ before = state()
 import scorefield
 for name in scorefield.__all__:
     getattr(scorefield, name)
-import scorefield.cli.commands
+import scorefield.cli.fit, scorefield.cli.evaluate, scorefield.cli.gallery
 print(state() == before)
 """
     assert run_python(code) == "True"

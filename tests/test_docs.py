@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scorefield.cli import entry as cli
+from scorefield.cli.options import COMMANDS
 from scorefield.gallery import ENTRIES
 from scorefield.selftest import table
 
@@ -54,7 +54,7 @@ def test_the_commands_that_the_documents_show_are_understood():
     ]
     for line in found:
         words = shlex.split(line, comments=True)
-        assert words[0] in (*cli.COMMANDS, "--help"), line
+        assert words[0] in (*COMMANDS, "--help"), line
         if len(words) > 1:  # else the command is meant as such
             left_out = words[0] in ("fit", "sample") and not {"--out", "-o"} & set(words)
             options = cli._parse([*words, "--out", "x"] if left_out else words)

@@ -12,8 +12,9 @@ import pytest
 from scipy.integrate import simpson
 from scipy.interpolate import CubicSpline
 
-from scorefield.cli import commands, main
 from scorefield.cli import entry as cli
+from scorefield.cli import main, opening
+from scorefield.cli.options import COMMANDS
 from scorefield.diffusion.prediction import PREDICTIONS
 from scorefield.diffusion.process import PROCESSES
 from scorefield.inference.samplers import SAMPLERS
@@ -338,8 +339,7 @@ def test_a_failed_run_exits_1(fitted, tmp_path, run_main, monkeypatch):
     def fail(*_):
         raise RuntimeError("the loss became nan")
 
-    monkeypatch.setattr(commands, "sample", fail)
-    monkeypatch.setattr(commands.runs, "load", fail)
+    monkeypatch.setattr(opening, "estimator_of", fail)
     code, _, err = run_main("evaluate", fitted)
     assert (code, err) == (1, "scorefield: the loss became nan\n")
 
@@ -350,7 +350,7 @@ def test_help_names_every_choice_and_has_a_line_for_every_option():
     )
     for name in [*PROCESSES, *PREDICTIONS, *OBJECTIVES, *SAMPLERS]:
         assert re.search(rf"\b{name}\b", text), name
-    for name in cli.COMMANDS:
+    for name in COMMANDS:
         assert name in scorefield("--help").stdout
 
 
@@ -406,9 +406,9 @@ def test_one_level_gives_score_and_samples_and_says_why_it_has_no_likelihood(run
 def test_a_command_uses_one_thread_in_every_library_unless_told(tmp_path, options, threads):
     """PyTorch, BLAS and OpenMP alike: two threads of NumPy and scikit-learn took three times as long as one."""
     watch = (
-        "import sys, threadpoolctl, torch; from scorefield.cli import commands; from scorefield.cli import main\n"
-        "def seen(_): print({torch.get_num_threads(), *(each['num_threads'] for each in threadpoolctl.threadpool_info())})\n"
-        "commands.builtin = seen; main()"
+        "import sys, threadpoolctl, torch; from scorefield.cli import builtin_data, main\n"
+        "def seen(*_): print({torch.get_num_threads(), *(each['num_threads'] for each in threadpoolctl.threadpool_info())})\n"
+        "builtin_data.toys.load = seen; main()"
     )
     command = [sys.executable, "-c", watch, "data", "moons", "--out", tmp_path / "moons.csv", *options]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True)

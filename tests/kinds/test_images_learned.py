@@ -16,9 +16,10 @@ from scipy import stats
 import scorefield as sf
 from scorefield import data
 from scorefield.cli import entry as cli
-from scorefield.cli import image_commands, main
+from scorefield.cli import main
 from scorefield.diffusion.denoisers import ScoreModel
-from scorefield.kinds.images import estimator as images_module
+from scorefield.kinds.images import kind as image_kind
+from scorefield.kinds.images import settings, source
 from scorefield.kinds.images.estimator import BLOCK, ImageDensity
 from scorefield.kinds.images.problem import ImageProblem
 from scorefield.kinds.images.units import PixelTransform
@@ -49,7 +50,7 @@ def which(images: np.ndarray) -> np.ndarray:
 def small():
     """A narrower network than the default learns twelve pictures as well, in a fifth of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images_module, "WIDTH", 24)
+        patch.setattr(settings, "WIDTH", 24)
         yield
 
 
@@ -284,7 +285,7 @@ def test_training_goes_on_from_its_state_to_the_bit():
     given = data.as_images(*bars(100, 0))
     transform = PixelTransform.fit(given.pixels)
     problem = ImageProblem.of(given, transform, 0)
-    config = replace(images_module.settings(problem, "vp", "denoising", 0, None, 2), steps=12)
+    config = replace(settings.choose_settings(problem, "vp", "denoising", 0).config, steps=12)
     whole = Learner(config, problem.prepare(config))
     for _ in whole.run():
         pass
@@ -326,7 +327,7 @@ def test_training_forgets_a_tenth_of_the_labels_and_mixes_no_classes(monkeypatch
     given = data.as_images(*bars(100, 0))
     transform = PixelTransform.fit(given.pixels)
     problem = ImageProblem.of(given, transform, 0)
-    config = replace(images_module.settings(problem, "vp", "denoising", 0, None, 2), steps=30)
+    config = replace(settings.choose_settings(problem, "vp", "denoising", 0).config, steps=30)
     seen, references = [], []
     keep, loss = ScoreModel.given, objectives.denoising
     monkeypatch.setattr(ScoreModel, "given", lambda model, label: seen.append(label) or keep(model, label))
@@ -357,7 +358,7 @@ def test_training_forgets_a_tenth_of_the_labels_and_mixes_no_classes(monkeypatch
 )
 def test_pictures_show_the_range_of_pixels_unless_they_are_bytes_as_they_came(dtype, channels, high, limits):
     transform = PixelTransform((channels, 4, 4), "CHW", dtype, 0.0, float(high), 1.0, 1.0, 1.0)
-    assert image_commands._limits(transform) == limits
+    assert image_kind._limits(transform) == limits
 
 
 def test_classes_are_told_by_name_whatever_their_order(learned):
@@ -371,14 +372,14 @@ def test_the_nearest_image_is_the_nearest():
     transform = PixelTransform.fit(BARS[:, None])
     near = BARS[[3, 8], None].copy()
     near[:, 0, 5, 5] = 3 - near[:, 0, 5, 5]
-    found = image_commands._nearest(transform, near, BARS[:, None])
+    found = image_kind._nearest(transform, near, BARS[:, None])
     assert np.array_equal(found, BARS[[3, 8], None])
 
 
 def test_a_run_is_judged_by_images_that_it_did_not_learn_from(fitted, command):
     run = runs.read(fitted / "run")
     every = data.read_images(fitted / "bars.npz")
-    train, held_out, _ = image_commands._known(run, None)
+    train, held_out, _ = source.known(run, PixelTransform.saved(run.units), None)
     learned_from, validation, test = data.split(len(every.pixels), run.config.seed)
     assert len(test) == 0  # they are too few
     assert np.array_equal(train.pixels, every.pixels[learned_from])

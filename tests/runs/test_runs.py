@@ -10,9 +10,11 @@ import pytest
 import torch
 from cases import table_learner
 
+import scorefield
+from scorefield.kinds import saved
 from scorefield.kinds.tables.units import TableTransform
 from scorefield.runs import folder as runs
-from scorefield.runs import signals
+from scorefield.runs import loading, resuming, signals
 from scorefield.runs.checkpoint import CheckpointError
 from scorefield.training.config import Config
 
@@ -65,9 +67,9 @@ def make_run(folder: Path, steps: int = 4) -> runs.Run:
     frame = pd.DataFrame(np.random.Generator(np.random.PCG64(0)).normal(size=(50, 2)), columns=["a", "b"])
     transform = TableTransform.fit(frame)
     config = Config(steps=steps, width=16, features=8, batch_size=16)
-    run = runs.create(folder, {"data": "x"}, {"digest": "d"}, config, transform, frame.iloc[:5])
+    run = runs.create(folder, {"data": "x"}, {"digest": "d"}, config, transform.content(), frame.iloc[:5])
     z = transform.forward(frame)
-    for _ in runs.train(run, table_learner(config, z[5:], z[:5]), lambda step, notes: None):
+    for _ in resuming.train(run, table_learner(config, z[5:], z[:5]), lambda step, notes: None):
         pass
     return run
 
@@ -75,9 +77,10 @@ def make_run(folder: Path, steps: int = 4) -> runs.Run:
 def test_a_run_reads_back_as_it_was_made(tmp_path):
     made = make_run(tmp_path / "run", steps=24)
     assert runs.read(tmp_path / "run") == made
-    found = runs.load(tmp_path / "run")
-    assert found.run.transform == made.transform
-    assert found.notes == []
+    assert loading.load(made, 2).notes == []
+    transform = TableTransform.saved(made.units)
+    assert transform.content() == made.units
+    assert transform.names == ("a", "b")
     assert len(pd.read_parquet(tmp_path / "run" / "test.parquet")) == 5
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20, 24]
@@ -87,7 +90,7 @@ def test_a_finished_run_is_left_alone(tmp_path):
     run = make_run(tmp_path / "run")
     before = content(tmp_path / "run")
     z = torch.zeros(3, 2, dtype=torch.float64)
-    assert list(runs.train(run, table_learner(run.config, z, z), lambda step, notes: None)) == []
+    assert list(resuming.train(run, table_learner(run.config, z, z), lambda step, notes: None)) == []
     assert content(tmp_path / "run") == before
 
 
@@ -107,7 +110,7 @@ def test_a_changed_config_is_never_a_wrong_model(tmp_path, edit):
     assert changed != text
     path.write_text(changed)
     with pytest.raises(CheckpointError, match=r"config\.toml"):
-        runs.load(tmp_path / "run")
+        scorefield.load(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -122,14 +125,14 @@ def test_a_type_that_is_no_number_is_refused_before_numpy_parses_it(tmp_path, na
     assert 'dtype = "<f8"' in text
     path.write_text(text.replace('dtype = "<f8"', f"dtype = {name}"))
     with pytest.raises(CheckpointError, match="expected the type of a number"):
-        runs.read(tmp_path / "run")
+        scorefield.load(tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", ["?", ">i2", "<u8", "f2", ">f8", "int8"])
 def test_all_types_of_columns_are_known(kind):
     frame = pd.DataFrame({"a": np.array([0, 1, 0, 1, 1, 0, 1, 0, 0, 1, 1, 1], kind)})
     column = TableTransform.fit(frame).columns[0]
-    assert {column.dtype, np.dtype(kind).name} <= runs.TYPES
+    assert {column.dtype, np.dtype(kind).name} <= saved.TYPES
 
 
 def test_a_changed_centre_is_noticed_although_it_is_well_formed(tmp_path):
@@ -140,7 +143,7 @@ def test_a_changed_centre_is_noticed_although_it_is_well_formed(tmp_path):
     lines[at] = "centre = 1.25"
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(CheckpointError, match=r"another config\.toml"):
-        runs.load(tmp_path / "run")
+        scorefield.load(tmp_path / "run")
 
 
 def test_a_run_without_a_checkpoint_says_so(tmp_path):
@@ -150,12 +153,12 @@ def test_a_run_without_a_checkpoint_says_so(tmp_path):
             file.unlink()
         folder.rmdir()
     with pytest.raises(ValueError, match="no checkpoint yet; run the same fit command again"):
-        runs.load(tmp_path / "run")
+        scorefield.load(tmp_path / "run")
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"is not a run: it has no config\.toml; make one with: scorefield fit"):
-        runs.load(tmp_path)
+        scorefield.load(tmp_path)
 
 
 def test_a_folder_with_other_things_in_it_is_refused_and_untouched(tmp_path):
@@ -176,8 +179,8 @@ def test_a_stale_temporary_folder_of_a_killed_save_is_removed(tmp_path):
     stale = run.folder / "checkpoints" / ".scorefield-0123456789abcdef-0.tmp"
     stale.mkdir()
     (stale / "model.safetensors").write_bytes(b"half")
-    fitted = runs.load(run.folder)
-    runs.save_final(run, fitted.model, fitted.score_ratio)
+    fitted = loading.load(run, 2)
+    resuming.save_final(run, fitted.model, fitted.score_ratio)
     assert not list((run.folder / "checkpoints").glob(".*"))
 
 
