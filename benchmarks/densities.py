@@ -22,8 +22,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import scorefield
-from scorefield import toys
-from scorefield.likelihood import log_prob
+from scorefield.data import toys
+from scorefield.inference.likelihood import log_prob
 
 Method = Callable[[np.ndarray], np.ndarray]
 

@@ -36,16 +36,19 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefield import data, images, metrics
+from scorefield import data
 from scorefield.data import Images
-from scorefield.fidelity import frechet_distance, precision_recall
-from scorefield.fitting import Learner
-from scorefield.gallery import mnist_unet
-from scorefield.image_evaluation import Eyes, classifier, open_eyes, some_of
-from scorefield.images import ImageDensity
-from scorefield.pixels import PixelTransform
-from scorefield.samplers import STEPS
-from scorefield.tensors import spawn
+from scorefield.evaluation import metrics
+from scorefield.evaluation.descriptions import frechet_distance, precision_recall
+from scorefield.gallery.mnist import unet
+from scorefield.inference.samplers import STEPS
+from scorefield.kinds.images import estimator as images
+from scorefield.kinds.images.estimator import ImageDensity
+from scorefield.kinds.images.evaluation import Eyes, classifier, open_eyes, some_of
+from scorefield.kinds.images.problem import ImageProblem
+from scorefield.kinds.images.units import PixelTransform
+from scorefield.numerics.tensors import spawn
+from scorefield.training.learner import Learner
 
 RESULTS = Path(__file__).parent / "results" / "images.json"
 PARTS = 200
@@ -236,11 +239,11 @@ def tutorial(run: Judged, seconds: float, n: int) -> tuple[Tensor, int]:
     It draws by Euler-Maruyama as published, with 250 steps in place of 999, to save time.
     """
     transform = run.estimator.transform_
-    net = mnist_unet.UNet(spawn(0, "init"))
+    net = unet.UNet(spawn(0, "init"))
     pixels = torch.from_numpy(run.train.pixels).reshape(len(run.z), -1).float() / 255
-    steps = timed(mnist_unet.train(net, pixels, 0), seconds)
+    steps = timed(unet.train(net, pixels, 0), seconds)
     with torch.no_grad():
-        drawn = [mnist_unet.sample(net.eval(), 100, k, torch.linspace(1, 0, 251).double()) for k in range(n // 100)]
+        drawn = [unet.sample(net.eval(), 100, k, torch.linspace(1, 0, 251).double()) for k in range(n // 100)]
     levels = (torch.cat(drawn).clamp(0, 1) * 255).round()
     return transform.forward(levels.reshape(-1, *transform.shape).to(torch.uint8)), steps
 
@@ -329,9 +332,9 @@ def speed(rounds: int) -> dict:
     """Return training images a second, and the rate of arithmetic beside `fastest`: medians, taking turns."""
     every = data.read_mnist("train")
     transform = PixelTransform.fit(every.pixels, every.layout)
-    problem = images.problem_of(every, transform, 0)
+    problem = ImageProblem.of(every, transform, 0)
     config = dataclasses.replace(images.settings(problem, "vp", "denoising", 0, None, 10), steps=10**6)
-    learner = Learner(config, problem)
+    learner = Learner(config, problem.prepare(config))
     theirs = diffusers_network()
     loops: dict[str, tuple[Iterator, nn.Module]] = {
         "ours": (learner.run(), learner.model),

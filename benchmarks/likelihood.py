@@ -23,12 +23,12 @@ from samplers import standardised
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from scorefield import toys
-from scorefield.estimator import ScoreDensity
-from scorefield.likelihood import log_prob
-from scorefield.model import Denoiser, ExactDenoiser
-from scorefield.process import VP
-from scorefield.tensors import signs_like, spawn
+from scorefield.data import toys
+from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
+from scorefield.diffusion.process import VP
+from scorefield.inference.likelihood import log_prob
+from scorefield.kinds.tables.estimator import ScoreDensity
+from scorefield.numerics.tensors import signs_like, spawn
 
 RESULTS = Path(__file__).parent / "results" / "likelihood.json"
 EXACT = ["8gaussians", "mixture-2d", "rings"]

@@ -19,10 +19,10 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KernelDensity
 
 import scorefield
-from scorefield.densities import GaussianMixture
+from scorefield.diffusion.densities import GaussianMixture
 from scorefield.gallery import line
-from scorefield.recovery import mass, total_variation
-from scorefield.tensors import spawn
+from scorefield.inference.path_integral import mass, total_variation
+from scorefield.numerics.tensors import spawn
 
 RESULTS = Path(__file__).parent / "results" / "line.json"
 TARGETS = {

@@ -34,20 +34,38 @@ from cosmic_ray.mutating import mutate_code
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 TESTS = {
-    "process": (["process"], ["numbers", "samplers", "likelihood"]),
-    "prediction": (["prediction"], ["model", "numbers", "samplers"]),
-    "divergence": (["divergence"], ["numbers", "likelihood"]),
-    "objectives": (["objectives"], ["numbers", "training"]),
-    "samplers": (["samplers"], ["numbers", "sampler_law", "estimator"]),
-    "exponential": (["exponential"], ["samplers", "numbers", "sampler_law"]),
-    "adaptive": (["adaptive"], ["numbers", "samplers", "sampler_law"]),
-    "walks": (["samplers"], ["adaptive", "langevin", "numbers"]),
-    "grids": (["grids"], ["samplers", "frontier"]),
-    "flow": (["flow"], ["numbers", "estimator"]),
-    "likelihood": (["likelihood"], ["numbers", "estimator"]),
-    "variational": (["variational"], ["numbers", "estimator"]),
-    "transforms": (["transforms"], ["estimator"]),
-    "columns": (["transforms"], ["estimator", "cli"]),
+    "diffusion/process": (
+        ["diffusion/test_process"],
+        ["selftest/test_numbers", "inference/test_samplers", "inference/test_likelihood"],
+    ),
+    "diffusion/prediction": (
+        ["diffusion/test_prediction"],
+        ["diffusion/test_model", "selftest/test_numbers", "inference/test_samplers"],
+    ),
+    "numerics/divergence": (["numerics/test_divergence"], ["selftest/test_numbers", "inference/test_likelihood"]),
+    "training/objectives": (["training/test_objectives"], ["selftest/test_numbers", "training/test_training"]),
+    "inference/samplers": (
+        ["inference/test_samplers"],
+        ["selftest/test_numbers", "selftest/test_sampler_law", "kinds/test_estimator"],
+    ),
+    "inference/exponential": (
+        ["inference/test_exponential"],
+        ["inference/test_samplers", "selftest/test_numbers", "selftest/test_sampler_law"],
+    ),
+    "inference/adaptive": (
+        ["inference/test_adaptive"],
+        ["selftest/test_numbers", "inference/test_samplers", "selftest/test_sampler_law"],
+    ),
+    "inference/walking": (
+        ["inference/test_samplers"],
+        ["inference/test_adaptive", "inference/test_langevin", "selftest/test_numbers"],
+    ),
+    "inference/step_grid": (["inference/test_grids"], ["inference/test_samplers", "inference/test_frontier"]),
+    "inference/probability_flow": (["inference/test_flow"], ["selftest/test_numbers", "kinds/test_estimator"]),
+    "inference/likelihood": (["inference/test_likelihood"], ["selftest/test_numbers", "kinds/test_estimator"]),
+    "inference/bound": (["inference/test_variational"], ["selftest/test_numbers", "kinds/test_estimator"]),
+    "kinds/tables/units": (["kinds/test_transforms"], ["kinds/test_estimator"]),
+    "kinds/tables/columns": (["kinds/test_transforms"], ["kinds/test_estimator", "cli/test_cli"]),
 }
 """The modules, the tests of each, and those that use it."""
 
@@ -198,7 +216,7 @@ def run_tests(copy: Path, files: list[str], marks: str, *plugins: object, quiet:
 
 def trace(copy: Path, path: Path) -> None:
     """Keep what the quick tests reach."""
-    files = sorted({f"tests/test_{name}.py" for own, users in TESTS.values() for name in own + users})
+    files = sorted({f"tests/{name}.py" for own, users in TESTS.values() for name in own + users})
 
     def work() -> int:
         tracer = Tracer(copy)
@@ -225,7 +243,7 @@ def tests_for(mutant: dict, traced: dict[str, dict]) -> list[str]:
     code = (ROOT / "src" / "scorefield" / f"{mutant['module']}.py").read_text()
     around = function_lines(code, mutant["line"])
     reached = {name: set(test["lines"].get(mutant["module"], ())) for name, test in traced.items() if "lines" in test}
-    own = {f"tests/test_{name}.py" for name in TESTS[mutant["module"]][0]}
+    own = {f"tests/{name}.py" for name in TESTS[mutant["module"]][0]}
     is_own = {name: name.split("::")[0] in own for name in reached}  # kept: what an import runs, no test enters
     entering = [name for name, lines in reached.items() if lines & around or is_own[name]]
     entering.sort(key=lambda name: (mutant["line"] not in reached[name], not is_own[name], traced[name]["seconds"]))
@@ -250,7 +268,7 @@ def is_found(copy: Path, mutant: dict, traced: dict[str, dict]) -> str:
     """Return which tests fail or do not end in a copy with a mutant: "quick", "slow", or nothing."""
     names = tests_for(mutant, traced)
     files = sorted({name.split("::")[0] for name in names})
-    own = [f"tests/test_{name}.py" for name in TESTS[mutant["module"]][0]]
+    own = [f"tests/{name}.py" for name in TESTS[mutant["module"]][0]]
     if names and fails(lambda: run_tests(copy, files, "not slow", Chosen(names))):
         return "quick"
     return "slow" if fails(lambda: run_tests(copy, own, "slow")) else ""

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch import Generator, nn
 
-from scorefield import objectives
-from scorefield.config import Config
-from scorefield.objectives import OBJECTIVES
+from scorefield.training import objectives
+from scorefield.training.config import Config
+from scorefield.training.objectives import OBJECTIVES
 
 RESULTS = Path(__file__).parent / "results" / "objectives.json"
 BATCH = {2: 256, 64: 256, 784: 32}

@@ -29,14 +29,16 @@ from azula import sample as azula
 from samplers import standardised
 from torch import Tensor
 
-from scorefield import metrics, times, toys
-from scorefield.config import Config
-from scorefield.frontier import Bench, Counted, steps_for
-from scorefield.model import Denoiser, ExactDenoiser, ScoreModel
-from scorefield.process import EDM, VP
-from scorefield.samplers import SAMPLERS, grid_for, sample
-from scorefield.tensors import spawn
-from scorefield.training import Trainer, batches
+from scorefield.data import toys
+from scorefield.diffusion import times
+from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser, ScoreModel
+from scorefield.diffusion.process import EDM, VP
+from scorefield.evaluation import metrics
+from scorefield.inference.frontier import Bench, Counted, steps_for
+from scorefield.inference.samplers import SAMPLERS, grid_for, sample
+from scorefield.numerics.tensors import spawn
+from scorefield.training.config import Config
+from scorefield.training.trainer import Trainer, batches
 
 RESULTS = Path(__file__).parent / "results" / "peer_samplers.json"
 BUDGETS = [6, 8, 12, 16, 24, 35]

@@ -15,14 +15,16 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from scorefield import exponential, times, toys
-from scorefield.adaptive import adaptive_flow, adaptive_sde
-from scorefield.densities import GaussianMixture
-from scorefield.metrics import sliced_wasserstein
-from scorefield.model import ExactDenoiser
-from scorefield.process import PROCESSES
-from scorefield.samplers import SAMPLERS
-from scorefield.walks import Sampler
+from scorefield.data import toys
+from scorefield.diffusion import times
+from scorefield.diffusion.denoisers import ExactDenoiser
+from scorefield.diffusion.densities import GaussianMixture
+from scorefield.diffusion.process import PROCESSES
+from scorefield.evaluation.metrics import sliced_wasserstein
+from scorefield.inference import exponential
+from scorefield.inference.adaptive import adaptive_flow, adaptive_sde
+from scorefield.inference.samplers import SAMPLERS
+from scorefield.inference.walking import Sampler
 
 HERE = Path(__file__).parent
 EVALUATIONS = [6, 8, 12, 16, 24, 35, 64, 128]

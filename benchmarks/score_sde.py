@@ -16,9 +16,9 @@ import pandas as pd
 import torch
 
 from scorefield.gallery import line
-from scorefield.gallery import score_sde_corrected as entry
-from scorefield.recovery import total_variation
-from scorefield.tensors import spawn
+from scorefield.gallery.score_sde import corrected as entry
+from scorefield.inference.path_integral import total_variation
+from scorefield.numerics.tensors import spawn
 
 RESULTS = Path(__file__).parent / "results" / "score_sde.json"
 

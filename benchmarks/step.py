@@ -26,12 +26,12 @@ import torch
 from swissroll import tutorial_steps
 from torch import Generator, Tensor, nn
 
-from scorefield import toys
-from scorefield.config import Config
-from scorefield.gallery.swiss_roll_training import network
-from scorefield.model import ScoreModel
-from scorefield.tensors import spawn
-from scorefield.training import Trainer, batches
+from scorefield.data import toys
+from scorefield.diffusion.denoisers import ScoreModel
+from scorefield.gallery.swiss_roll.training import network
+from scorefield.numerics.tensors import spawn
+from scorefield.training.config import Config
+from scorefield.training.trainer import Trainer, batches
 
 RESULTS = Path(__file__).parent / "results" / "step.json"
 ROWS = 50_000

@@ -31,20 +31,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import scorefield
-from scorefield import toys
-from scorefield.gallery import swiss_roll_training
-from scorefield.gallery.swiss_roll_training import (
-    BATCH,
-    PROCESS,
-    T_MIN,
-    TutorialModel,
-    loss,
-    network,
-    points,
-    steps,
-)
-from scorefield.likelihood import log_prob
-from scorefield.tensors import spawn
+from scorefield.data import toys
+from scorefield.gallery.swiss_roll import training
+from scorefield.gallery.swiss_roll.training import BATCH, PROCESS, T_MIN, TutorialModel, loss, network, points, steps
+from scorefield.inference.likelihood import log_prob
+from scorefield.numerics.tensors import spawn
 
 RESULTS = Path(__file__).parent / "results" / "swissroll.json"
 FRESH = 10_000
@@ -54,8 +45,8 @@ NOTICED = 3
 
 FIT = """
 import sys, time
-import sklearn.mixture, torch._dynamo, scorefield.commands
-from scorefield import cli
+import sklearn.mixture, torch._dynamo, scorefield.cli.commands
+from scorefield.cli import entry as cli
 wall, cpu = time.perf_counter(), time.process_time()
 try:
     cli.main()
@@ -74,7 +65,7 @@ def tutorial_steps(net: nn.Module, data: Tensor, seed: int = 0, batch: int = BAT
 
 def gap(log_density: Callable[[Tensor], Tensor], seed: int) -> dict[str, float]:
     """Return the mean of log p - log q on fresh points of the population, and its standard error."""
-    found = swiss_roll_training.gap(log_density, FRESH, seed)
+    found = training.gap(log_density, FRESH, seed)
     return {"gap": found.value, "stderr": found.stderr}
 
 

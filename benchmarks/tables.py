@@ -26,8 +26,8 @@ import torch
 from sklearn import datasets
 from threadpoolctl import threadpool_limits
 
-from scorefield import toys
-from scorefield.densities import GaussianMixture
+from scorefield.data import toys
+from scorefield.diffusion.densities import GaussianMixture
 
 RESULTS = Path(__file__).parent / "results" / "tables.json"
 TABLES = ["wine", "breast_cancer", "diabetes"]

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from scorefield.densities import GaussianMixture
-from scorefield.model import ExactDenoiser
-from scorefield.process import VP
-from scorefield.samplers import grid_for, sample
-from scorefield.times import grid
+from scorefield.diffusion.denoisers import ExactDenoiser
+from scorefield.diffusion.densities import GaussianMixture
+from scorefield.diffusion.process import VP
+from scorefield.diffusion.times import grid
+from scorefield.inference.samplers import grid_for, sample
 
 RESULTS = Path(__file__).parent / "results" / "walk_memory.json"
 ROWS = 256

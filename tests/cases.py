@@ -2,7 +2,7 @@
 
 import pytest
 
-from scorefield.prediction import PREDICTIONS
+from scorefield.diffusion.prediction import PREDICTIONS
 from scorefield.selftest.cases import (
     DENSITIES,
     F64,
@@ -15,6 +15,7 @@ from scorefield.selftest.cases import (
     learned,
     middle_time,
     points,
+    table_learner,
     z_limit,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "learned",
     "middle_time",
     "points",
+    "table_learner",
     "z_limit",
 ]
 

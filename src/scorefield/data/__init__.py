@@ -1,12 +1,12 @@
 """Tables and images: read strictly and with little memory, written whole or not at all, split and fingerprinted."""
 
-from scorefield.data.image_arrays import arranged
-from scorefield.data.image_writing import check_image_output, write_images
-from scorefield.data.images import Images, as_images, is_images, read_images
+from scorefield.data.images.arrays import arranged
+from scorefield.data.images.mnist import read_mnist
+from scorefield.data.images.reading import Images, as_images, is_images, read_images
+from scorefield.data.images.writing import check_image_output, write_images
 from scorefield.data.messages import about
-from scorefield.data.mnist import read_mnist
-from scorefield.data.tables import Table, digest, point_blocks, read_points, read_table, split
-from scorefield.data.writing import check_output, write_blocks
+from scorefield.data.tables.reading import Table, digest, point_blocks, read_points, read_table, split
+from scorefield.data.tables.writing import check_output, write_blocks
 
 __all__ = [
     "Images",

@@ -1,6 +1,6 @@
 """Tutorials on score matching made again: as published, and corrected, with every published number beside ours.
 
-An entry is a module with `run(out, *, seeds=10, quick=False)`. It writes its figures and animations below
+An entry is a folder with `tutorial.run(out, *, seeds=10, quick=False)`. It writes its figures and animations below
 out / "as-published" and out / "corrected" and returns its results, one row a number (see `report.row`). With quick it
 takes fewer steps and seeds, for tests. An entry whose trainings are shortened takes full=True for the published length.
 """
@@ -8,8 +8,14 @@ takes fewer steps and seeds, for tests. An entry whose trainings are shortened t
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scorefield.gallery import digits, finite_difference, langevin_roll, mnist, score_fields, score_sde, swiss_roll
+from scorefield.gallery.digits.tutorial import run as run_digits
+from scorefield.gallery.finite_difference.tutorial import run as run_finite_difference
+from scorefield.gallery.langevin_roll.tutorial import run as run_langevin_roll
+from scorefield.gallery.mnist.tutorial import run as run_mnist
 from scorefield.gallery.report import Results
+from scorefield.gallery.score_fields.tutorial import run as run_score_fields
+from scorefield.gallery.score_sde.tutorial import run as run_score_sde
+from scorefield.gallery.swiss_roll.tutorial import run as run_swiss_roll
 
 
 @dataclass(frozen=True)
@@ -21,12 +27,12 @@ class Entry:
 
 
 ENTRIES: dict[str, Entry] = {
-    "000-score-sde": Entry("Score-based modelling through stochastic differential equations", score_sde.run),
-    "001-finite-difference": Entry("Finite-difference score matching in one dimension", finite_difference.run),
-    "002-swiss-roll": Entry("Score-based models with an SDE: a swiss roll, and one Gaussian", swiss_roll.run),
-    "002-langevin": Entry("Implicit score matching and Langevin dynamics on a Swiss roll", langevin_roll.run),
-    "002-mnist": Entry("Score-based models with an SDE: MNIST by a U-Net, and our default beside it", mnist.run),
-    "003-digits": Entry("Score matching on digits, at one level of noise and at all", digits.run),
-    "004-score-fields": Entry("Score fields and Langevin dynamics in the plane", score_fields.run),
+    "000-score-sde": Entry("Score-based modelling through stochastic differential equations", run_score_sde),
+    "001-finite-difference": Entry("Finite-difference score matching in one dimension", run_finite_difference),
+    "002-swiss-roll": Entry("Score-based models with an SDE: a swiss roll, and one Gaussian", run_swiss_roll),
+    "002-langevin": Entry("Implicit score matching and Langevin dynamics on a Swiss roll", run_langevin_roll),
+    "002-mnist": Entry("Score-based models with an SDE: MNIST by a U-Net, and our default beside it", run_mnist),
+    "003-digits": Entry("Score matching on digits, at one level of noise and at all", run_digits),
+    "004-score-fields": Entry("Score fields and Langevin dynamics in the plane", run_score_fields),
 }
 """The entries by their name on the command line."""

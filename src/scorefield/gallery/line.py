@@ -8,8 +8,8 @@ import torch
 from scipy.integrate import simpson
 from torch import Tensor, nn
 
-from scorefield.densities import GaussianMixture
-from scorefield.recovery import integrate_score, normalise
+from scorefield.diffusion.densities import GaussianMixture
+from scorefield.inference.path_integral import integrate_score, normalise
 
 F64 = torch.float64
 

@@ -12,10 +12,13 @@ from mpmath import mp, mpf
 from scipy import stats
 from torch import Generator, Tensor, nn
 
-from scorefield.densities import GaussianMixture
-from scorefield.model import ScoreModel
-from scorefield.process import EDM, VE, VP, Cosine, Process, Straight, SubVP
-from scorefield.sde import LinearSDE
+from scorefield.diffusion.denoisers import ScoreModel
+from scorefield.diffusion.densities import GaussianMixture
+from scorefield.diffusion.process import EDM, VE, VP, Cosine, Process, Straight, SubVP
+from scorefield.diffusion.sde import LinearSDE
+from scorefield.kinds.tables.problem import TableProblem
+from scorefield.training.config import Config
+from scorefield.training.learner import Learner
 
 F64 = torch.float64
 
@@ -245,6 +248,11 @@ def learned(
     net = Wavy(dim, seed) if net is None else net
     mean, covariance = torch.zeros(dim, dtype=F64), data_std**2 * torch.eye(dim, dtype=F64)
     return ScoreModel(net, process, mean, covariance, predicts=predicts, data_std=data_std)
+
+
+def table_learner(config: Config, train: Tensor, validation: Tensor) -> Learner:
+    """A learner of rows in model units, (n, d), which chose a base for them."""
+    return Learner(config, TableProblem(train, validation).prepare(config))
 
 
 def middle_time(process: Process, ratio: float) -> Tensor:

@@ -1,0 +1,1 @@
+"""Images as files: folders of pictures, arrays, IDX; read strictly, written whole."""

@@ -1,0 +1,1 @@
+"""Tables as files: text, arrays and Parquet read strictly, written whole."""

@@ -1,0 +1,1 @@
+"""Noise, and what undoes it: processes, their times, exact densities, predictions, denoisers."""

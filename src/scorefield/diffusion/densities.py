@@ -1,0 +1,247 @@
+"""Densities known in closed form: Gaussian mixtures, which stay Gaussian mixtures under noise."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor
+
+from scorefield.numerics.shapes import PerSample, Rows, Samples, Times
+from scorefield.numerics.tensors import match, normal
+
+
+def posterior_of_rows(
+    x: Samples, rows: Rows, a: Tensor, s: Tensor, std: float = 0.0, log_weights: Tensor | None = None
+) -> tuple[Samples, Samples]:
+    """Return E[X | x] and E[Z | x] where x = a X + s Z, X is one of some rows plus std U, Z and U standard normal.
+
+    With S^2 = a^2 std^2 + s^2 the posterior weight of row r is proportional to exp(-|x/a - r|^2 / 2 (S/a)^2); with m
+    the weighted mean of the rows, clean = m + (a std^2 / S^2) (x - a m) and noise = (s / S^2) (x - a m).
+    a and s: shaped for x. log_weights of the rows, (k,): None where all are equally likely. One matrix product of
+    (n, d) by (d, k), in float64, since two large numbers cancel in it.
+    """
+    flat = rows.flatten(1).double()
+    variance = a.double() ** 2 * std**2 + s.double() ** 2
+    precision = (a.double() ** 2 / variance).reshape(-1, 1)
+    located = torch.cat([(x.double() / a).flatten(1) * precision, precision.expand(len(x), 1)], 1)
+    logits = located @ torch.cat([flat, -flat.square().sum(1, keepdim=True) / 2], 1).mT  # less |x/a|^2 (a/S)^2 / 2
+    if log_weights is not None:
+        logits = logits + log_weights
+    weights = (logits - logits.amax(1, keepdim=True).detach()).to(x).softmax(1)
+    mean = (rows.flatten(1).mT @ weights.mT).mT.reshape(x.shape)  # twice as fast as weights @ rows for few columns
+    residual = (x - a * mean) / variance.to(x)
+    return mean + a * std**2 * residual, s * residual
+
+
+BLOCK = 2**22
+"""Rows are handled in blocks so that rows x components x dimensions stays below this many numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianMixture:
+    """The density sum_k w_k N(m_k, C_k) in any dimension.
+
+    weights (k,) positive, normalised here; means (k, d); covariances (k, d, d), or (1, d, d) where all components
+    share one. A covariance may be singular (a point mass) as long as noise is added before a density is asked
+    for. Everything is computed through logarithms, so it is exact far out in the tails.
+    Raises ValueError for shapes that do not fit, weights that are not positive, means that are not finite and
+    covariances that are not symmetric and non-negative.
+    """
+
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+    _eigen: tuple[Tensor, Tensor] = field(init=False, repr=False)
+    """Eigenvalues (k or 1, d) and eigenvectors (k or 1, d, d) of the covariances."""
+    _std: float | None = field(init=False, repr=False)
+    """The standard deviation that all components share in every direction, None where they do not."""
+
+    def __post_init__(self) -> None:
+        k, d = self.means.shape if self.means.ndim == 2 else (0, 0)
+        fits = self.weights.shape == (k,) and self.covariances.shape in {(k, d, d), (1, d, d)}
+        if k == 0 or not fits:
+            raise ValueError(
+                "a GaussianMixture needs weights (k,), means (k, d) and covariances (k, d, d) or (1, d, d); got "
+                f"{tuple(self.weights.shape)}, {tuple(self.means.shape)} and {tuple(self.covariances.shape)}"
+            )
+        if not bool((self.weights > 0).all()) or not bool(self.weights.isfinite().all()):
+            raise ValueError(f"mixture weights must be positive and finite; got {self.weights.tolist()}")
+        if not bool(self.means.isfinite().all()):
+            row = int((~self.means.isfinite()).any(1).nonzero()[0])
+            raise ValueError(f"mixture means must be finite; row {row} is {self.means[row].tolist()}")
+        object.__setattr__(self, "weights", self.weights / self.weights.sum())
+        scale = self.covariances.abs().amax((1, 2), keepdim=True)
+        slack = 100 * torch.finfo(self.covariances.dtype).eps * d
+        symmetric = bool(((self.covariances - self.covariances.mT).abs() <= slack * scale).all())
+        values, vectors = torch.linalg.eigh(self.covariances)
+        if not symmetric or not bool((values >= -slack * scale[..., 0]).all()):
+            raise ValueError("covariances must be symmetric with eigenvalues that are not negative")
+        rounding = torch.finfo(values.dtype).eps * d * values[:, -1:]
+        object.__setattr__(self, "_eigen", (values.where(values > rounding, 0), vectors))  # a rounded zero is zero
+        variance = self.covariances[0, 0, 0]
+        isotropic = torch.equal(self.covariances, variance * torch.eye(d).to(variance)[None])
+        object.__setattr__(self, "_std", float(variance.sqrt()) if isotropic else None)
+
+    @classmethod
+    def gaussian(cls, mean: Tensor, covariance: Tensor) -> "GaussianMixture":
+        """Return one Gaussian, N(mean, covariance), as a mixture of one component."""
+        return cls(torch.ones_like(mean[:1]), mean[None], covariance[None])
+
+    @classmethod
+    def isotropic(cls, weights: Tensor, means: Tensor, std: float) -> "GaussianMixture":
+        """Return a mixture whose components share one standard deviation in every direction."""
+        eye = torch.eye(means.shape[-1], dtype=means.dtype, device=means.device)
+        return cls(weights, means, std**2 * eye[None])
+
+    @classmethod
+    def kde(cls, data: Tensor, bandwidth: float) -> "GaussianMixture":
+        """Return the kernel density estimate of data (n, d): a Gaussian of std `bandwidth` at every row."""
+        return cls.isotropic(torch.ones_like(data[:, 0]), data, bandwidth)
+
+    @property
+    def dim(self) -> int:
+        """The dimension d."""
+        return self.means.shape[1]
+
+    @property
+    def mean(self) -> Tensor:
+        """E X, shape (d,)."""
+        return self.weights @ self.means
+
+    @property
+    def covariance(self) -> Tensor:
+        """Cov X = sum_k w_k (C_k + m_k m_k') - mean mean', shape (d, d)."""
+        centred = self.means - self.mean
+        within = (self.weights[:, None, None] * self.covariances).sum(0)
+        return within + centred.mT @ (self.weights[:, None] * centred)
+
+    def like(self, x: Tensor) -> "GaussianMixture":
+        """Return this mixture in the type and on the device of x."""
+        same = x.dtype == self.means.dtype and x.device == self.means.device
+        return self if same else GaussianMixture(self.weights.to(x), self.means.to(x), self.covariances.to(x))
+
+    def noised(self, a: float | Tensor, s: float | Tensor) -> "GaussianMixture":
+        """Return the density of a X + s Z with standard normal Z: means a m_k, covariances a^2 C_k + s^2 I."""
+        eye = torch.eye(self.dim, dtype=self.means.dtype, device=self.means.device)
+        return GaussianMixture(self.weights, a * self.means, a**2 * self.covariances + s**2 * eye)
+
+    def log_prob(self, x: Samples, a: Times | None = None, s: Times | None = None) -> PerSample:
+        """Return log p(x) in nats, for x (n, d), or with a and s the log-density of a X + s Z, Z standard normal.
+
+        Raises ValueError where a covariance is singular and no noise is added.
+        """
+        if a is None or s is None:
+            self._check_density(x)
+            a, s = x.new_ones(()), x.new_zeros(())
+        rows = [t if t.ndim else t.expand(len(x)) for t in (a.to(x), s.to(x))]
+        parts = zip(*map(self._parts, (x, *rows)), strict=True)
+        return torch.cat([self._joint(*part)[0].logsumexp(1) for part in parts])
+
+    def score(self, x: Samples) -> Samples:
+        """Return grad log p(x), for x (n, d). Raises ValueError where a covariance is singular."""
+        self._check_density(x)
+        one, zero = x.new_ones(()), x.new_zeros(())
+        return -torch.cat([self._residual(*self._joint(part, one, zero)) for part in self._parts(x)])
+
+    def posterior(self, x: Samples, a: Times, s: Times) -> tuple[Samples, Samples]:
+        """Return E[X | x] and E[Z | x] where x = a X + s Z and Z is standard normal.
+
+        With r_k the posterior weight of component k and e_k = (a^2 C_k + s^2 I)^-1 (x - a m_k):
+        clean = sum_k r_k (m_k + a C_k e_k), noise = s sum_k r_k e_k. Neither cancels, however small a or s.
+        """
+        if self._std is not None:
+            return posterior_of_rows(x, self.means, match(a, x), match(s, x), self._std, self.weights.log())
+        rows = [t if t.ndim else t.expand(len(x)) for t in (a.to(x), s.to(x))]
+        parts = [self._split(*part) for part in zip(self._parts(x), *map(self._parts, rows), strict=True)]
+        return torch.cat([clean for clean, _ in parts]), torch.cat([noise for _, noise in parts])
+
+    def noise_and_divergence(self, x: Samples, a: Times, s: Times) -> tuple[Samples, PerSample]:
+        """Return E[Z | x] as in `posterior` and its divergence in x, in closed form, (n, d) and (n,).
+
+        With S_k = a^2 C_k + s^2 I and e_k, r_k as there, d r_k/dx = r_k (e - e_k), e = sum_k r_k e_k, so it is
+        s (sum_k r_k tr S_k^-1 - sum_k r_k |e_k|^2 + |e|^2).
+        """
+        rows = [t if t.ndim else t.expand(len(x)) for t in (a.to(x), s.to(x))]
+        parts = [self._noise_and_divergence(*part) for part in zip(*map(self._parts, (x, *rows)), strict=True)]
+        return torch.cat([noise for noise, _ in parts]), torch.cat([divergence for _, divergence in parts])
+
+    def sample(self, n: int, generator: Generator | None = None) -> Samples:
+        """Draw n independent samples, shape (n, d), in the type of the means. Raises ValueError for a negative n."""
+        if n < 0:
+            raise ValueError(f"the number of samples must not be negative; got {n}")
+        if n == 0:  # which torch.multinomial refuses
+            return self.means.new_empty(0, self.dim)
+        device = generator.device if generator is not None else "cpu"
+        pick = torch.multinomial(self.weights.double().to(device), n, replacement=True, generator=generator)
+        values, vectors = (part.expand(len(self.weights), *part.shape[1:]) for part in self._eigen)
+        pick = pick.to(self.means.device)
+        z = normal((n, self.dim), self.means, generator) * values.sqrt()[pick]
+        return self.means[pick] + torch.einsum("nij,nj->ni", vectors[pick], z)
+
+    def _split(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        log_joint, solved = self._joint(x, a, s)
+        values, _ = self._eigen
+        clean = log_joint.softmax(1) @ self.means + self._residual(log_joint, match(a, solved) * values * solved)
+        return clean, match(s, x) * self._residual(log_joint, solved)
+
+    def _noise_and_divergence(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        log_joint, solved = self._joint(x, a, s)
+        values, _ = self._eigen
+        trace = (match(a, solved) ** 2 * values + match(s, solved) ** 2).reciprocal().sum(-1)
+        spread = (log_joint.softmax(1) * (trace - solved.square().sum(-1))).sum(1)
+        residual = self._residual(log_joint, solved)
+        return match(s, x) * residual, s * (spread + residual.square().sum(1))
+
+    def _joint(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log w_k N(x; a m_k, S_k) as (n, k) and S_k^-1 (x - a m_k) in the eigenbasis as (n, k, d)."""
+        values, vectors = self._eigen
+        centred = x[:, None] - match(a, x[:, None]) * self.means
+        shared = len(vectors) == 1
+        rotated = centred @ vectors[0] if shared else torch.einsum("nki,kij->nkj", centred, vectors)
+        spread = match(a, rotated) ** 2 * values + match(s, rotated) ** 2
+        solved = rotated / spread
+        log_norm = (2 * math.pi * spread).log().sum(-1)
+        return self.weights.log() - ((rotated * solved).sum(-1) + log_norm) / 2, solved
+
+    def _residual(self, log_joint: Tensor, solved: Tensor) -> Tensor:
+        """Return sum_k r_k Q_k v_k for v = solved (n, k, d) in the eigenbases Q_k; r_k are the responsibilities."""
+        weighted = log_joint.softmax(1)[..., None] * solved
+        _, vectors = self._eigen
+        if len(vectors) == 1:
+            return weighted.sum(1) @ vectors[0].mT
+        return torch.einsum("nkj,kij->ni", weighted, vectors)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        return x.split(max(1, BLOCK // self.means.numel()))
+
+    def _check_density(self, x: Tensor) -> None:
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(f"expected points of shape (n, {self.dim}); got {tuple(x.shape)}")
+        if not bool((self._eigen[0] > 0).all()):
+            raise ValueError("a singular covariance has no density; add noise first: density.noised(1.0, s)")
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """N(mean, diag(variance)), for more dimensions than a covariance matrix has room for: mean and variance (d,)."""
+
+    mean: Tensor
+    variance: Tensor
+
+    @property
+    def covariance(self) -> Tensor:
+        """Cov X, shape (d, d)."""
+        return self.variance.diag()
+
+    def noised(self, a: float | Tensor, s: float | Tensor) -> "DiagonalGaussian":
+        """Return the density of a X + s Z with standard normal Z."""
+        return DiagonalGaussian(a * self.mean, a**2 * self.variance + s**2)
+
+    def log_prob(self, x: Samples) -> PerSample:
+        """Return log p(x) in nats, for x (n, d)."""
+        variance = self.variance.to(x)
+        return -((x - self.mean.to(x)).square() / variance + (2 * math.pi * variance).log()).sum(1) / 2
+
+    def sample(self, n: int, generator: Generator | None = None) -> Samples:
+        """Draw n independent samples, shape (n, d), in the type of the mean."""
+        return self.mean + self.variance.sqrt() * normal((n, len(self.mean)), self.mean, generator)

@@ -1,0 +1,1 @@
+"""Tutorial 003: score matching on digits."""

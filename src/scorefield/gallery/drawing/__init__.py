@@ -1,0 +1,1 @@
+"""Pictures in one and two dimensions that the tutorials share."""

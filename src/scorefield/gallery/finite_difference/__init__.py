@@ -1,0 +1,1 @@
+"""Tutorial 001: finite-difference score matching in one dimension."""

@@ -1,0 +1,1 @@
+"""Tutorial 002: implicit score matching and Langevin dynamics on a Swiss roll."""

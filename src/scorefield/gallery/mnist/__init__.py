@@ -1,0 +1,1 @@
+"""Tutorial 002: score-based models with an SDE, on MNIST."""

@@ -1,0 +1,1 @@
+"""Tutorial 004: score fields and Langevin dynamics in the plane."""

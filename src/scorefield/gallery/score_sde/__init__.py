@@ -1,0 +1,1 @@
+"""Tutorial 000: score-based modelling through stochastic differential equations."""

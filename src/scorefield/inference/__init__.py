@@ -1,0 +1,1 @@
+"""What is asked of a model: samples, likelihoods, bounds, chains, and what a sampler costs."""

@@ -1,0 +1,287 @@
+"""Langevin dynamics: samples from a score or a log-density alone, without a noising process."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from scipy import optimize, stats
+from torch import Generator, Tensor
+
+from scorefield.diffusion.denoisers import ScoreModel
+from scorefield.diffusion.densities import GaussianMixture
+from scorefield.inference.samplers import BLOCK
+from scorefield.numerics.shapes import Field, Path, PerSample, Samples
+from scorefield.numerics.tensors import dot, integer, match, normal_like, spawn, uniform
+
+
+@runtime_checkable
+class Density(Protocol):
+    """Anything that knows a log-density, like the distributions of torch.distributions."""
+
+    def log_prob(self, x: Any, /) -> Any:  # noqa: ANN401, each library has its own names and types
+        """Return log p (n,) of x (n, d)."""
+        ...
+
+
+LogDensity = Callable[[Tensor], Tensor] | Density
+"""x (n, d) -> log p (n,), up to a constant, or an object with such a log_prob."""
+
+
+def score_of(log_density: LogDensity) -> Field:
+    """Return the gradient of a log-density by automatic differentiation.
+
+    Raises ValueError where it returns anything but one number a row.
+    """
+    return lambda x: _value_and_score(log_density, x)[1]
+
+
+def unadjusted(
+    score: Field, x: Samples, size: float, steps: int, generator: Generator | None = None, temperature: float = 1.0
+) -> Path:
+    """Yield the states of x <- x + h score(x) + sqrt(2 h T) z, with step size h, temperature T and standard normal z.
+
+    The law of the states tends to that of the score as h -> 0 and steps h -> infinity; for N(0, c^2) and T = 1 its
+    variance is c^2 / (1 - h / 2c^2) (Roberts and Tweedie, 1996). Modes far apart exchange mass after a time that grows
+    exponentially with the depth of the valley between them. Raises ValueError for a size that is not positive, a
+    temperature below 0, fewer than one step or a score of another shape, and RuntimeError where a state is not finite.
+    """
+    _require_numbers(size, steps, temperature)
+    for step in range(1, steps + 1):
+        with torch.no_grad():
+            x = x + size * _force(score, x) + (2 * size * temperature) ** 0.5 * normal_like(x, generator)
+        _require_finite(x, step, size)
+        yield x
+
+
+def mala(log_density: LogDensity, x: Samples, size: float, steps: int, generator: Generator | None = None) -> Path:
+    """Yield the states of Langevin steps of size h that are accepted or refused, so that the law is exactly p.
+
+    y = x + h score(x) + sqrt(2h) z is accepted with probability min(1, p(y) q(x|y) / p(x) q(y|x)), where
+    q(y|x) = N(y; x + h score(x), 2h) (Roberts and Tweedie, 1996); else x stays. About 57 per cent accepted is best.
+    Raises ValueError as `unadjusted`, for a start of no density, and for a target that has a score only.
+    """
+    _require_numbers(size, steps, 1.0)
+    log_p, score = _value_and_score(log_density, x)
+    if not bool(log_p.isfinite().all()):
+        row = int((~log_p.isfinite()).nonzero()[0])
+        raise ValueError(f"expected starting points of positive density; row {row} has log p = {float(log_p[row])}")
+    for step in range(1, steps + 1):
+        with torch.no_grad():
+            y = x + size * score + (2 * size) ** 0.5 * normal_like(x, generator)
+        log_p_y, score_y = _value_and_score(log_density, y)
+        there, back = y - x - size * score, x - y - size * score_y
+        log_ratio = log_p_y - log_p + (dot(there, there) - dot(back, back)) / (4 * size)
+        accepted = uniform(len(x), generator).to(x).log() < log_ratio  # never where log p at y is not a number
+        keep = match(accepted, x) > 0
+        x, score = torch.where(keep, y, x), torch.where(keep, score_y, score)
+        log_p = torch.where(accepted, log_p_y, log_p)
+        _require_finite(x, step, size)
+        yield x
+
+
+def underdamped(
+    score: Field,
+    x: Samples,
+    size: float,
+    steps: int,
+    generator: Generator | None = None,
+    temperature: float = 1.0,
+    friction: float = 1.0,
+) -> Path:
+    """Yield the positions of Langevin dynamics with momentum, dx = v dt, dv = score dt - c v dt + sqrt(2 c T) dW.
+
+    Each step of length h is B A O A B (Leimkuhler and Matthews, 2013): half a kick v + h/2 score, half a drift
+    x + h/2 v, the momentum's own process e^-ch v + sqrt(T (1 - e^-2ch)) z, half a drift, half a kick. The positions of
+    a Gaussian have its exact law at any stable h. One score a step. Errors as in `unadjusted`.
+    """
+    _require_numbers(size, steps, temperature)
+    if not friction > 0:
+        raise ValueError(f"expected a positive friction; got {friction}")
+    decay = math.exp(-friction * size)
+    noise = (temperature * -math.expm1(-2 * friction * size)) ** 0.5
+    with torch.no_grad():
+        v, force = temperature**0.5 * normal_like(x, generator), _force(score, x)
+    for step in range(1, steps + 1):
+        with torch.no_grad():
+            v = v + size / 2 * force
+            x = x + size / 2 * v
+            v = decay * v + noise * normal_like(x, generator)
+            x = x + size / 2 * v
+            force = _force(score, x)
+            v = v + size / 2 * force
+        _require_finite(x, step, size)
+        yield x
+
+
+def annealed(
+    scores: Sequence[Field], x: Samples, sizes: Sequence[float], steps: int, generator: Generator | None = None
+) -> Path:
+    """Yield the states of `steps` Langevin steps at each of several levels of noise, from the largest to the smallest.
+
+    scores: the score at each level; sizes: the step size of each, for levels s_1 > ... > s_L best proportional to
+    s_i^2 (Song and Ermon, 2019, algorithm 1), see `step_sizes`. End with `denoised`.
+    Raises ValueError unless there is one size a score, and as `unadjusted`.
+    """
+    if len(scores) != len(sizes):
+        raise ValueError(f"expected one step size for each score; got {len(sizes)} for {len(scores)}")
+    for score, size in zip(scores, sizes, strict=True):
+        for state in unadjusted(score, x, size, steps, generator):
+            yield (x := state)
+
+
+def denoised(score: Field, x: Samples, level: float) -> Samples:
+    """Return E[clean | x = clean + level z] = x + level^2 score(x), the last of annealing (Song and Ermon, 2020)."""
+    with torch.no_grad():
+        return x + level**2 * _force(score, x)
+
+
+def noise_levels(largest: float, smallest: float, dim: int) -> Tensor:
+    """Return levels s_1 > ... > s_L in a geometric series in which neighbours overlap (Song and Ermon, 2020).
+
+    The radius of N(0, s_i^2 I) lies within three of its standard deviations for half of N(0, s_i+1^2 I): their
+    technique 2, Phi(sqrt(2d) (c - 1) + 3c) - Phi(sqrt(2d) (c - 1) - 3c) = 0.5 for the ratio c of neighbours, which is
+    at most 2: up to four dimensions any ratio would do.
+    Raises ValueError unless 0 < smallest < largest and dim >= 1.
+    """
+    if not 0 < smallest < largest < math.inf or dim < 1:
+        raise ValueError(f"expected 0 < smallest < largest and dim >= 1; got {smallest}, {largest} and {dim}")
+    distance = lambda c: (2 * dim) ** 0.5 * (c - 1)
+    overlap = lambda c: stats.norm.cdf(distance(c) + 3 * c) - stats.norm.cdf(distance(c) - 3 * c) - 0.5
+    ratio = optimize.brentq(overlap, 1.0, 2.0) if overlap(2.0) < 0 else 2.0
+    count = math.ceil(math.log(largest / smallest) / math.log(ratio) - 1e-9) + 1
+    return torch.from_numpy(np.geomspace(largest, smallest, count))
+
+
+def step_sizes(levels: Tensor, steps: int) -> list[float]:
+    """Return the size e (s_i / s_L)^2 of `steps` Langevin steps at each level (Song and Ermon, 2020, technique 4).
+
+    e = q s_L^2 brings the variance of a Gaussian from that of one level closest to that of the next, c = s_i / s_i+1:
+    (1 - q)^2T (c^2 - v) + v is smallest, v = 2 / (2 - q) the variance at which the chain rests.
+    Raises ValueError unless there are two levels that decrease and are positive, and a step.
+    """
+    if len(levels) < 2 or not bool((levels.diff() < 0).all()) or not float(levels[-1]) > 0 or steps < 1:
+        raise ValueError(f"expected at least two decreasing positive levels and a step; got {levels.tolist()}, {steps}")
+    squared = float((levels[:-1] / levels[1:]).max()) ** 2
+    rest = lambda q: 2 / (2 - q)
+    variance = lambda q: (1 - q) ** (2 * steps) * (squared - rest(q)) + rest(q)
+    best = optimize.minimize_scalar(variance, bounds=(1e-8, 1.0), method="bounded", options={"xatol": 1e-10}).x
+    return [float(best) * float(level) ** 2 for level in levels]
+
+
+class Mixing(NamedTuple):
+    """How well chains have mixed, for each column: rank-normalised split R-hat and the effective sample size."""
+
+    rhat: Tensor
+    ess: Tensor
+
+
+def mixing(states: Sequence[Samples]) -> Mixing:
+    """Return R-hat and effective sample size of chains, the rows of states (n, d) (Vehtari et al., 2021).
+
+    R-hat near 1 says that the chains cannot be told from each other, not that they have seen every mode.
+    Raises ValueError for fewer than 2 chains or 4 states.
+    """
+    from arviz_stats.base import array_stats
+
+    draws = torch.stack(list(states)).flatten(2).double().numpy()
+    if draws.shape[1] < 2 or len(draws) < 4:
+        raise ValueError(f"expected at least 2 chains of 4 states; got {draws.shape[1]} of {len(draws)}")
+    found = (f(draws, chain_axis=1, draw_axis=0) for f in (array_stats.rhat, array_stats.ess))
+    return Mixing(*(torch.from_numpy(np.atleast_1d(np.asarray(values))) for values in found))
+
+
+def until_mixed(path: Path, rhat: float = 1.01, ess: float = 400.0, first: int = 100) -> Path:
+    """Yield the states of a path until its second half has mixed: R-hat at most `rhat`, at least `ess` draws' worth.
+
+    It is looked at after `first` states and whenever there are twice as many (Vehtari et al., 2021, on the limits).
+    Raises RuntimeError where the path ends before.
+    """
+    states: list[Samples] = []
+    check = first
+    for state in path:
+        states.append(state)
+        yield state
+        if len(states) == check:
+            found, check = mixing(states[check // 2 :]), 2 * check
+            if float(found.rhat.max()) <= rhat and float(found.ess.min()) >= ess:
+                return
+    worst = mixing(states[len(states) // 2 :])
+    raise RuntimeError(
+        f"the chains have not mixed in {len(states)} steps: R-hat {float(worst.rhat.max()):.3f}, expected at most "
+        f"{rhat}; effective sample size {float(worst.ess.min()):.0f}, expected at least {ess:g}; take more or larger "
+        "steps, or anneal over levels of noise"
+    )
+
+
+def _value_and_score(log_density: LogDensity, x: Samples) -> tuple[PerSample, Samples]:
+    """Return log p (n,) and its gradient. Raises ValueError for a function that is none."""
+    ask = log_density.log_prob if isinstance(log_density, Density) else log_density
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        value = ask(x)
+        if value.shape != x.shape[:1]:
+            hint = (
+                ": that looks like a score, which has no log-density to accept or refuse steps by; use unadjusted, "
+                "underdamped or annealed, or an energy network and its log_potential"
+                if value.shape == x.shape
+                else ": sum it over the columns, for a torch distribution by torch.distributions.Independent"
+            )
+            raise ValueError(f"expected a log-density of shape {tuple(x.shape[:1])}; got {tuple(value.shape)}{hint}")
+        (score,) = torch.autograd.grad(value.sum(), x)
+    return value.detach(), score
+
+
+def _require_numbers(size: float, steps: int, temperature: float) -> None:
+    if not size > 0 or not temperature >= 0:
+        raise ValueError(f"expected a positive step size and a temperature from 0; got {size} and {temperature}")
+    if steps < 1:
+        raise ValueError(f"expected at least one step; got {steps}")
+
+
+def _force(score: Field, x: Samples) -> Samples:
+    found = score(x)
+    if found.shape != x.shape:
+        raise ValueError(
+            f"expected a score of the shape of the samples, {tuple(x.shape)}; got {tuple(found.shape)}; "
+            "of a log-density, score_of makes one"
+        )
+    return found
+
+
+def _require_finite(x: Samples, step: int, size: float) -> None:
+    finite = x.isfinite().flatten(1).all(1)
+    if not bool(finite.all()):
+        raise RuntimeError(
+            f"sample {int((~finite).nonzero()[0])} left the finite numbers at Langevin step {step} of size {size:g}; "
+            "use a smaller size, and look at the score there"
+        )
+
+
+STEPS = 1_000
+"""Langevin steps for samples of a model that knows one level."""
+
+
+def sample_blocks(model: ScoreModel, level: float, n: int, generator: Generator | None = None) -> Iterator[Samples]:
+    """Yield n samples of a model at one noise ratio, in blocks of samplers.BLOCK rows, by STEPS Langevin steps.
+
+    They start at the model's base, or at one Gaussian with the data's moments, and end with a jump to the clean part.
+    The step is a quarter of level^2, the shortest scale of the noised density, so chains walk a time of 250 level^2 in
+    all: at levels below about 0.06 less than a standard deviation, and samples stay near the base. Nor do modes
+    exchange mass. The clean part is a mean: at large levels samples are too narrow, those of N(0, 1) at level 1
+    by a half in variance. All levels mend all three. Blocks draw as those of `samplers.sample_blocks` do.
+    """
+    t = model.process.time(torch.tensor(level, dtype=torch.float64))
+    a, s = model.process.mean_coef(t), model.process.std(t)
+    base = GaussianMixture.gaussian(model.mean, model.covariance) if model.base is None else model.base.like(model.mean)
+    start, seed = base.noised(float(a), float(s)), integer(generator)
+    for k in range(-(-n // BLOCK)):
+        own = spawn(seed, k)
+        x = start.sample(BLOCK, own)
+        for x in unadjusted(model.at(t), x, 0.25 * float(s) ** 2, STEPS, own):  # noqa: B007, B020
+            pass
+        with torch.no_grad():
+            clean = model.decompose(x, t)[0]
+        _require_finite(clean, STEPS + 1, 0.25 * float(s) ** 2)
+        yield clean[: min(BLOCK, n - k * BLOCK)]

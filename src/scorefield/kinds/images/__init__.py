@@ -1,0 +1,1 @@
+"""Images: the units of pixels, the estimator, what is evaluated."""

@@ -1,0 +1,1 @@
+"""Tables: columns and their units, the estimator, what is evaluated, the density on a grid."""

@@ -1,0 +1,1 @@
+"""Numbers that know neither noise nor data: shapes, draws, an equation solver, Brownian paths, derivatives."""

@@ -1,0 +1,73 @@
+"""The one place that matches a time to samples, reduces over an event and draws random numbers."""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from scorefield.numerics.shapes import PerSample, Samples
+
+
+def match(coefficient: Tensor, x: Tensor) -> Tensor:
+    """Return a coefficient in the type and on the device of x, shaped so that it multiplies x row by row.
+
+    Shape () stays (), shape (n,) becomes (n, 1, ..., 1). Raises ValueError for any other shape.
+    """
+    coefficient = coefficient.to(x)
+    if coefficient.ndim == 0:
+        return coefficient
+    if coefficient.shape != x.shape[:1]:
+        raise ValueError(
+            f"expected one time for the batch or one per sample, shape () or ({len(x)},); "
+            f"got {tuple(coefficient.shape)} for samples of shape {tuple(x.shape)}"
+        )
+    return coefficient.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def dot(x: Samples, y: Samples) -> PerSample:
+    """Return the inner product of each row of x with the same row of y."""
+    return (x * y).flatten(1).sum(1)
+
+
+def normal(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
+    """Draw standard normals in the type and on the device of `like`.
+
+    They are drawn in float64 on the generator's device (the CPU without one) and converted, so the noise is
+    the same for every type and device.
+    """
+    device = generator.device if generator is not None else "cpu"
+    draw = torch.randn(*shape, generator=generator, dtype=torch.float64, device=device)
+    return draw.to(like)
+
+
+def normal_like(x: Tensor, generator: Generator | None = None) -> Tensor:
+    """Draw standard normals of the shape, type and device of x."""
+    return normal(x.shape, x, generator)
+
+
+def signs_like(x: Tensor, generator: Generator | None = None) -> Tensor:
+    """Draw independent random signs, +1 or -1 (Rademacher), of the shape, type and device of x."""
+    device = generator.device if generator is not None else "cpu"
+    return (2 * torch.randint(2, x.shape, generator=generator, device=device) - 1).to(x)
+
+
+def uniform(n: int, generator: Generator | None = None) -> Tensor:
+    """Draw n independent uniform numbers in [0, 1), float64, on the generator's device."""
+    device = generator.device if generator is not None else "cpu"
+    return torch.rand(n, generator=generator, dtype=torch.float64, device=device)
+
+
+def integer(generator: Generator | None = None) -> int:
+    """Draw one integer in [0, 2^63), for example as the seed of other generators."""
+    device = generator.device if generator is not None else "cpu"
+    return int(torch.randint(2**63 - 1, (), generator=generator, device=device))
+
+
+def spawn(seed: int, *path: int | str) -> Generator:
+    """Return the CPU generator that belongs to a seed and a path of names or numbers below it.
+
+    Different paths give unrelated streams; the same path always gives the same one.
+    """
+    digest = hashlib.sha256(repr((seed, *path)).encode()).digest()
+    return Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

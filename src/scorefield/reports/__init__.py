@@ -1,0 +1,1 @@
+"""What a person sees: pictures of tables and of images."""

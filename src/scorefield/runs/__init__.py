@@ -1,0 +1,1 @@
+"""The RUN folder: made, resumed, read; its checkpoints; how a command is asked to stop."""

@@ -1,0 +1,1 @@
+"""Damage and attacks: runs, archives, pictures, and the source itself."""

@@ -1,0 +1,1 @@
+"""Kills, signals, disks that fail, numbers that are not finite, seeds and memory."""

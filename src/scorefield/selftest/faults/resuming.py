@@ -1,0 +1,293 @@
+"""R15 and R16: a fit that was killed or asked to stop ends with the same bytes as one that was not."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from scorefield.cli import commands, console, requests
+from scorefield.data import atomic
+from scorefield.inference import samplers
+from scorefield.runs import checkpoint, signals
+from scorefield.runs import folder as runs
+from scorefield.selftest.faults.forked import (
+    Child,
+    Ended,
+    as_shell,
+    at,
+    bytes_below,
+    die,
+    differs,
+    run,
+    scorefield,
+    warm,
+    within,
+)
+from scorefield.selftest.report import Check, Entry, Failures, Plan
+from scorefield.training import closed_form, learner
+
+STEPS = 60
+"""Steps of a fit that is killed; it has 20 checkpoints."""
+
+SLOWEST = 5.0
+"""Seconds in which a command must stop."""
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+CLOCK = ("timing.jsonl",)
+"""The files that hold the time of day, which no two runs share."""
+
+
+def fit(out: Path, *options: object) -> list[object]:
+    """Return the arguments of a small fit."""
+    asked = options or ("--steps", STEPS)
+    return ["fit", "mixture-1d", "--rows", 8, "--out", out, "--quiet", *asked]
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """Return the bytes of a run: weights, average, moments, generators, settings, log; not the clock."""
+    return bytes_below(out, CLOCK)
+
+
+def resume(plan: Plan) -> Iterator[Check]:
+    """Kill fits at random moments, go on by the same command, and compare every byte with one that was not killed."""
+    warm()
+    draw = random.Random(plan.seed)
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        began = time.monotonic()
+        whole = run(scorefield(*fit(place / "whole")))
+        seconds, expected = whole.clock - began, content(place / "whole")
+        yield _at_steps(place, expected, draw, plan.of(2, 5, 25))
+        once, twice = plan.of(2, 25, 100), plan.of(0, 5, 25)
+        for what, count, kills in (("kills at random moments", once, 1), ("runs killed twice", twice, 2)):
+            failures = Failures(f"{what}, each byte after the end compared")
+            for k in range(count):
+                out = place / f"{kills}-{k}"
+                moment = (k + draw.random()) / count
+                while not all(_killed(out, moment * seconds) for _ in range(kills)):
+                    runs.remove(out)  # it was at its end already: once more, from the beginning
+                    seconds *= 0.9
+                ended = run(scorefield(*fit(out)))
+                failures.add(f"run {k}", _wrong(ended, 0) or differs(content(out), expected))
+            if count:
+                yield failures.check()
+        yield _samples(place, out)
+        yield _budget(place)
+        if plan.size != "smoke":
+            yield _subprocess(place, expected, draw, plan.of(0, 1, 5))
+
+
+def _at_steps(place: Path, expected: dict[str, bytes], draw: random.Random, count: int) -> Check:
+    """Kill fits inside a step between two checkpoints, which moments on the clock may all miss."""
+    failures = Failures("kills at random steps, each byte after the end compared")
+    for k in range(count):
+        out, step = place / f"step-{k}", draw.randrange(STEPS // 3, STEPS)
+        ended = run(within(at(torch.optim.Adam, "step", die, step), scorefield(*fit(out))))
+        failures.add(f"kill at step {step}", _wrong(ended, 128 + signal.SIGKILL))
+        failures.add(f"run {k}", _wrong(run(scorefield(*fit(out))), 0) or differs(content(out), expected))
+    return failures.check()
+
+
+def _killed(out: Path, seconds: float) -> bool:
+    """Return whether a fit could be killed after so many seconds, or had ended."""
+    child = Child(scorefield(*fit(out)))
+    child.process.join(seconds)
+    child.process.kill()
+    return child.end().code == 128 + signal.SIGKILL
+
+
+def _wrong(ended: Ended, code: int) -> str | None:
+    """Return why a child did not end as it should."""
+    return None if ended.code == code else f"exit code {ended.code}, expected {code}: {ended.told[-300:].strip()}"
+
+
+def _samples(place: Path, killed: Path) -> Check:
+    """Return whether 64 samples of a killed run are those of the whole one."""
+    failures = Failures("samples of a killed run, each byte compared")
+    for name, out in (("whole", place / "whole"), ("killed", killed)):
+        ended = run(scorefield("sample", out, "-n", 64, "--out", place / f"{name}.csv", "--quiet"))
+        failures.add(name, _wrong(ended, 0))
+    same = (place / "whole.csv").read_bytes() == (place / "killed.csv").read_bytes()
+    failures.add("both", None if same else "they differ")
+    return failures.check()
+
+
+def _budget(place: Path) -> Check:
+    """Kill a fit with a budget once its number of steps is written, and compare with --steps of that number."""
+    failures = Failures("a budget killed after its number of steps was written")
+    out, counted = place / "budget", place / "counted"
+    child = Child(scorefield(*fit(out, "--budget", "1s")))
+    while not (out / "config.toml").exists() and child.process.is_alive():
+        time.sleep(0.002)
+    child.process.kill()
+    code = child.end().code
+    failures.add("the kill", None if code == 128 + signal.SIGKILL else f"it ended before, with {code}")
+    steps = tomllib.loads((out / "config.toml").read_text())["settings"]["steps"]
+    for folder, asked in ((out, ("--budget", "1s")), (counted, ("--steps", steps))):
+        failures.add(folder.name, _wrong(run(scorefield(*fit(folder, *asked))), 0))
+    # what was asked for is in config.toml, and its digest in each manifest
+    of_tensors = lambda folder: bytes_below(folder, (*CLOCK, "config.toml", "manifest.json"))
+    failures.add("both", differs(of_tensors(out), of_tensors(counted)))
+    return failures.check()
+
+
+def _subprocess(place: Path, expected: dict[str, bytes], draw: random.Random, count: int) -> Check:
+    """Do the same with processes that begin with nothing, as a shell starts them."""
+    failures = Failures("commands of a shell, killed")
+    for k in range(count):
+        out = place / f"shell-{k}"
+        command = [sys.executable, "-m", "scorefield", *map(str, fit(out))]
+        process = subprocess.Popen(command)
+        while not (out / "checkpoints").is_dir() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(draw.random() / 10)
+        process.kill()
+        failures.add(f"kill {k}", None if process.wait() == -signal.SIGKILL else "it ended before")
+        subprocess.run(command, check=True)
+        failures.add(f"run {k}", differs(content(out), expected))
+    return failures.check()
+
+
+@contextmanager
+def forgetful() -> Iterator[None]:
+    """Let a run that goes on begin the noise of its training anew, a common mistake."""
+    original = learner.Learner.load_state
+
+    def load_state(self: learner.Learner, state: dict[str, Tensor]) -> None:
+        original(self, state | {"noise": self.noise.get_state()})
+
+    with patch.object(learner.Learner, "load_state", load_state):
+        yield
+
+
+SIGNALLED = 40
+"""Steps of a fit that is asked to stop: a checkpoint every second step, a report every tenth."""
+
+PHASES: dict[str, tuple[object, str, int, int | None]] = {
+    "reading the data": (requests, "parts_of", 1, None),
+    "choosing the units": (commands, "choose_transform", 1, None),
+    "timing the budget": (console, "steps_within", 1, None),
+    "writing config.toml": (atomic, "replacing", 1, None),
+    "choosing the base": (closed_form, "choose", 1, 0),
+    "the first step": (torch.optim.Adam, "step", 1, 1),
+    "a step": (torch.optim.Adam, "step", 13, 13),
+    "a validation": (learner.Learner, "_report", 2, 20),
+    "writing the log": (runs, "_append", 8, 8),
+    "writing a checkpoint": (Path, "write_bytes", 20, 14),
+    "reading it back": (checkpoint, "read", 9, 18),
+    "the last step": (torch.optim.Adam, "step", SIGNALLED, SIGNALLED),
+    "the score-ratio search": (learner, "score_ratio", 1, SIGNALLED),
+}
+"""The phases of a fit: the function whose call of a number marks it, and the step whose checkpoint is kept then: 0
+where the run has been made but has no step, None before."""
+
+
+def stop(plan: Plan) -> Iterator[Check]:
+    """Ask commands to stop in every phase, by both signals; see how fast they do, what is left, and that it goes on."""
+    warm()
+    failures, slowest = Failures("signals in a phase, what they left and how it went on"), 0.0
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        run(scorefield(*fit(place / "whole", "--steps", SIGNALLED)))
+        expected = content(place / "whole")
+        for number, code in CODES.items():
+            for phase, (owner, name, call, kept) in PHASES.items():
+                out = place / f"{phase} {number}"
+                asked = ("--budget", "1s") if phase.startswith("timing") else ("--steps", SIGNALLED)
+                signalled = at(owner, name, lambda *_, out=out, n=number, **__: _signal(out, n), call)
+                ended = run(within(signalled, scorefield(*fit(out, *asked))))
+                slowest = max(slowest, ended.clock - _clock(out))
+                wrong = _wrong(ended, code) or _left(out, ended.told, kept)
+                if not wrong and kept is not None:
+                    wrong = _wrong(run(scorefield(*fit(out, *asked))), 0) or differs(content(out), expected)
+                failures.add(f"{phase}, {signal.Signals(number).name}", wrong)
+            for phase, started in (("sampling", _sampling), ("importing", _importing)):
+                out = place / f"{phase} {number}"
+                ended = started(place, out, number)
+                slowest = max(slowest, ended.clock - _clock(out))
+                wrong = _wrong(ended, code) or (f"{out.name} was written" if out.exists() else None)
+                failures.add(f"{phase}, {signal.Signals(number).name}", wrong)
+            if plan.size == "smoke":
+                break
+    yield failures.check()
+    yield Check("the slowest stop, seconds", slowest, SLOWEST, failures.n)
+
+
+def _signal(out: Path, number: int) -> None:
+    """Note the time and send this process a signal."""
+    out.with_suffix(".clock").write_text(repr(time.monotonic()))
+    os.kill(os.getpid(), number)
+
+
+def _clock(out: Path) -> float:
+    """Return when the signal was sent; long ago if it was not."""
+    noted = out.with_suffix(".clock")
+    return float(noted.read_text()) if noted.exists() else 0.0
+
+
+def _left(out: Path, told: str, kept: int | None) -> str | None:
+    """Return what is wrong with what a stopped fit left and said."""
+    if told.count("\n") != 1:
+        return f"expected one line; got {told!r}"
+    if kept is None:
+        return f"{next(out.iterdir()).name} was written" if out.exists() and any(out.iterdir()) else None
+    found = checkpoint.latest(out, runs.read(out).digest)
+    step = 0 if found is None else found.step
+    said = re.search(r"step (\d+) of", told)
+    if step != kept or (kept and (said is None or int(said[1]) != kept)):
+        return f"expected a checkpoint of step {kept}; got one of step {step} and the words {told.strip()!r}"
+    return None
+
+
+def _sampling(place: Path, out: Path, number: int) -> Ended:
+    at_work = at(samplers, "draw_block", lambda *_, **__: _signal(out, number))
+    return run(within(at_work, scorefield("sample", place / "whole", "-n", 64, "--out", out.with_suffix(".csv"))))
+
+
+IMPORTING = """
+import os, sys, time
+from pathlib import Path
+from scorefield.cli import entry as cli
+
+clock, number = Path(sys.argv.pop()), int(sys.argv.pop())
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "torch.nn":
+            clock.write_text(repr(time.monotonic()))
+            os.kill(os.getpid(), number)
+
+sys.meta_path.insert(0, Finder())
+cli.main()
+"""
+"""A command that gets a signal while PyTorch is loaded."""
+
+
+def _importing(place: Path, out: Path, number: int) -> Ended:
+    command = [sys.executable, "-c", IMPORTING, *map(str, fit(out)), str(int(number)), str(out.with_suffix(".clock"))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return Ended(as_shell(done.returncode), done.stderr, time.monotonic())
+
+
+def hasty() -> AbstractContextManager:
+    """Let a signal break into a step, and what has been learned since the last checkpoint be lost."""
+    return patch.object(signals, "held", lambda: nullcontext([]))
+
+
+TESTS = {
+    "R15": Entry("exact resume", resume, forgetful, smoke=True),
+    "R16": Entry("signals in every phase", stop, hasty, smoke=True),
+}

@@ -1,0 +1,1 @@
+"""Bad and unusual input, edges and units."""

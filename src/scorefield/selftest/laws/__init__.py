@@ -1,0 +1,1 @@
+"""What is drawn against the law that theory gives it, and properties that always hold."""

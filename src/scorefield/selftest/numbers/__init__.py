@@ -1,0 +1,1 @@
+"""Numbers against closed forms, 50 digits and a second implementation."""
