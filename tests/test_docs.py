@@ -1,7 +1,8 @@
-"""The documents: every source that the code cites is listed, links lead somewhere, the README's program runs."""
+"""The documents: sources are listed, links lead somewhere, lines are short, programs and commands run."""
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from scorefield.gallery import ENTRIES
 from scorefield.selftest import table
 
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")]
 ANNEXES = {"gallery", "selftest"}
 """Rooms that the architecture page does not list file by file."""
 
-DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 KEY = re.compile(r"\b((?:d[ae]l? )?[A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+)?, (?:19|20)\d\d[a-z]?)\b")
 
 
@@ -25,20 +27,54 @@ def test_every_source_cited_in_the_code_is_in_the_references():
     assert len(cited) > 10
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", without_code(path.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_document
 def test_links_between_documents_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)#]+?)\)", path.read_text()):
-        assert (path.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", without_code(path.read_text())):
+        other = path.parent / target if target else path
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other), f"{target}#{anchor}"
+
+
+@each_document
+def test_lines_of_documents_have_at_most_100_characters(path):
+    assert {i: line for i, line in enumerate(path.read_text().split("\n"), 1) if len(line) > 100} == {}
+
+
+@pytest.mark.parametrize("folder", ["decisions", "evidence"])
+def test_every_page_is_in_the_index(folder):
+    index = ROOT / "docs" / {"decisions": "decisions/README.md", "evidence": "benchmarks.md"}[folder]
+    linked = {(index.parent / target).resolve() for target in re.findall(r"\]\(([^)#]+)\)", index.read_text())}
+    pages = {*(ROOT / "docs" / folder).glob("*.md")} - {index}
+    assert len(pages) > 8
+    assert pages <= linked
+
+
+def test_the_lines_that_made_the_example_make_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "examples" / "README.md").read_text(), re.S)
+    exec(block, {})
+    assert (tmp_path / "geyser.csv").read_bytes() == (ROOT / "examples" / "geyser.csv").read_bytes()
 
 
 @pytest.mark.slow
 def test_the_readmes_programs_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "examples", "examples")
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     names: dict = {}
     for block in blocks:
         exec(block.replace("random_state=0).fit", "random_state=0, max_iter=50).fit"), names)
-    assert names["new"].shape == (1000, 2)
+    assert names["new"].shape == (1000, 4)
     assert (names["again"].score_samples(names["X"][:100]) == names["logp"]).all()
     assert names["x"].shape == (500, 2)
     assert names["found"].value.shape == (500,)
