@@ -4,7 +4,7 @@ import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pandas as pd
 
@@ -16,6 +16,7 @@ Request = dict[str, Any]
 """What `fit` was asked for, by the names of its options; what was left out is not there."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Data that were read: the digest of the whole, and notes on how they were read."""
 
@@ -26,6 +27,7 @@ class Source(Protocol):
     def notes(self) -> list[str]: ...
 
 
+@runtime_checkable
 class Units(Protocol):
     """The map between the user's units and coordinates; dim is their number."""
 
@@ -33,6 +35,7 @@ class Units(Protocol):
     def dim(self) -> int: ...
 
 
+@runtime_checkable
 class Evaluation(Protocol):
     """What `evaluate` finds: lines to print, and the same as one flat object."""
 
