@@ -25,7 +25,8 @@ from scorefield.kinds.images.estimator import ImageDensity
 from scorefield.numerics.shapes import Grid, Samples
 from scorefield.numerics.tensors import integer, normal_like, spawn
 from scorefield.selftest.cases import FALSE_ALARM
-from scorefield.selftest.laws import chains, properties, sampling
+from scorefield.selftest.laws import chains, mathematics, properties, sampling, storage
+from scorefield.selftest.laws.draws import Draw
 from scorefield.selftest.nulls import Deviates
 from scorefield.selftest.numbers import coefficients, likelihoods
 from scorefield.selftest.report import Check, Entry, Failures, Plan
@@ -211,7 +212,7 @@ def swapped_average() -> AbstractContextManager:
     return patch.object(torch, "_foreach_lerp_", swapped)
 
 
-def property_part(check: Callable[[properties.Draw], float]) -> Part:
+def property_part(check: Callable[[Draw], float]) -> Part:
     """Return the part of R26 that tries one property."""
     return lambda plan: [properties.tried(check, plan)]
 
@@ -256,24 +257,24 @@ MUTANTS = [
     Mutant("start time ignored", "R09", sampling.exact_laws, start_late),
     Mutant("noise of the last step kept", "R09", sampling.exact_laws, noise_kept),
     Mutant("sign of dt", "R09", sampling.exact_laws, other_way),
-    Mutant("(n,) times (n, d)", "R26", property_part(properties.rows_are_alone), unmatched),
+    Mutant("(n,) times (n, d)", "R26", property_part(mathematics.rows_are_alone), unmatched),
     Mutant(
         "the noise for the score",
         "R26",
-        property_part(properties.score_is_noise),
+        property_part(mathematics.score_is_noise),
         lambda: patch.object(Denoiser, "score", lambda self, x, t: self.decompose(x, t)[1]),
     ),
     Mutant("missing Jacobian", "R05", LIKELIHOOD, likelihoods.no_jacobian),
-    Mutant("one probe for a batch", "R26", property_part(properties.probes_belong_to_rows), one_probe),
+    Mutant("one probe for a batch", "R26", property_part(mathematics.probes_belong_to_rows), one_probe),
     Mutant("smallest noise taken for none", "R05", LIKELIHOOD, no_start),
-    Mutant("offset of bits per dimension", "R26", property_part(properties.pixels_come_back), offset_bits),
+    Mutant("offset of bits per dimension", "R26", property_part(storage.pixels_come_back), offset_bits),
     Mutant(
         "decay of the average inverted",
         "R26",
-        property_part(properties.the_average_is_one),
+        property_part(mathematics.the_average_is_one),
         properties.inverted_average,
     ),
-    Mutant("average of the wrong weights", "R26", property_part(properties.the_average_is_one), swapped_average),
+    Mutant("average of the wrong weights", "R26", property_part(mathematics.the_average_is_one), swapped_average),
     Mutant(
         "sigma^2 for sigma",
         "R02",
