@@ -1,7 +1,9 @@
-"""The laws of Langevin chains, of the corrector and of Metropolis' rule, as tests of draws from them."""
+"""R11: the laws of Langevin chains, of the corrector and of Metropolis' rule, as tests of draws from them."""
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -12,10 +14,10 @@ from scorefield.diffusion.densities import GaussianMixture
 from scorefield.diffusion.process import PROCESSES, Process
 from scorefield.inference import langevin
 from scorefield.inference.samplers import langevin_corrector
-from scorefield.numerics.tensors import spawn
+from scorefield.numerics.tensors import normal_like, spawn
 from scorefield.selftest.cases import DENSITIES, F64, f64
-from scorefield.selftest.nulls import Deviates
-from scorefield.selftest.report import Check
+from scorefield.selftest.nulls import Deviates, sees
+from scorefield.selftest.report import Check, Entry, Plan
 
 CENTRE, VARIANCE = 1.5, 0.4
 """The Gaussian of the chains, N(1.5, 0.4)."""
@@ -186,3 +188,19 @@ def acceptance(deviates: Deviates, n: int, generator: Generator) -> None:
     share = float(torch.trapezoid(log_ratio.clamp(max=0).exp() * (-(z**2) / 2).exp(), z)) / math.sqrt(2 * math.pi)
     found = float((end != 1).double().mean())
     deviates.normal("share accepted", (found - share) / math.sqrt(share * (1 - share) / rows))
+
+
+def langevin_laws(plan: Plan) -> Iterator[Check]:
+    """Compare chains with their exact discrete laws, and Metropolis' with the density it must keep."""
+    n, deviates = plan.of(600_000, 1_000_000, 4_000_000), Deviates()
+    add_laws(deviates, n, plan.seed)
+    yield deviates.check(f"discrete laws, {sees(n, len(deviates.found))}", n)
+    yield corrector_order()
+
+
+def half_noise() -> AbstractContextManager:
+    """Plant noise and step that do not match, sqrt(h) z in place of sqrt(2h) z."""
+    return patch.object(langevin, "normal_like", lambda x, generator=None: 0.5**0.5 * normal_like(x, generator))
+
+
+TESTS = {"R11": Entry("Langevin dynamics", langevin_laws, half_noise, smoke=False)}
