@@ -21,7 +21,7 @@ from scorefield.numerics.tensors import spawn
 from scorefield.selftest.cases import DENSITIES, F64
 from scorefield.selftest.laws.oracle import BLOCK, Oracle
 from scorefield.selftest.nulls import Deviates, sees
-from scorefield.selftest.numbers import second
+from scorefield.selftest.numbers import second, second_walks
 from scorefield.selftest.report import Check, Entry, Failures, Plan, Worst
 
 GAUSSIAN = DENSITIES["gauss-2d"]
@@ -97,12 +97,12 @@ def by_recursion(name: str, process: Process, path: Grid) -> tuple[np.ndarray, .
     """Return mean and covariance at the end by the sampler's recursion in NumPy."""
     model = Gaussian(np.ones(1), GAUSSIAN.means.numpy(), GAUSSIAN.covariances.numpy())
     kind = next(kind for kind, made in PROCESSES.items() if made is type(process))
-    walk = second.Walk(model, kind, vars(process), path.tolist(), process.t_max)
+    walk = second_walks.Walk(model, kind, vars(process), path.tolist(), process.t_max)
     (_, _, a, s), (_, _, b, r) = walk.levels[0], walk.levels[-1]
 
     def end(units: Units) -> np.ndarray:
         walk.normals = (units() for _ in itertools.count())
-        return model(second.SAMPLERS[name](walk, units.rows), b, r)[0]
+        return model(second_walks.SAMPLERS[name](walk, units.rows), b, r)[0]
 
     return law_of(end, a * model.mean, a**2 * model.covariance + s**2 * np.eye(2))
 
@@ -166,7 +166,7 @@ def exact_laws(plan: Plan) -> Iterator[Check]:
     """Compare the affine maps of start and normals that samplers are on Gaussian data with their recursions."""
     missing = Failures("every sampler has a recursion")
     for name in FIXED:
-        missing.add(name, None if name in second.SAMPLERS else "no recursion in NumPy")
+        missing.add(name, None if name in second_walks.SAMPLERS else "no recursion in NumPy")
     yield missing.check()
     exact = Worst("exact law against NumPy's recursion, in standard deviations", 1e-8)
     steps = [k for k in STEPS if k <= plan.of(5, 50, 50)]

@@ -61,12 +61,13 @@ def solved(
     y: Tensor | None = None,
     start: float = 0.0,
     stop: float = 1.0,
-    **how: float,
+    rtol: float = 1e-6,
+    atol: float = 1e-6,
 ) -> Callable[[], Tensor]:
     """Return a call of the solver, with a field that is the same for every row."""
     y = torch.ones(3, 1, dtype=F64) if y is None else y
-    given = {"rtol": 1e-6, "atol": 1e-6, "max_steps": 3_000} | how
-    return lambda: dormand_prince(lambda t, y, rows: field(t, y), y, start, stop, **given).y  # type: ignore[arg-type]
+    alone = lambda t, y, rows: field(t, y)
+    return lambda: dormand_prince(alone, y, start, stop, rtol=rtol, atol=atol, max_steps=3_000).y
 
 
 def raising(*_: object) -> Tensor:

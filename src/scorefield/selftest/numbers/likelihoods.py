@@ -238,6 +238,22 @@ def likelihood_errors(seed: int, sketch: int) -> tuple[float, float]:
     return float(deviate), float(stats.norm.isf(pvalue / 2))
 
 
+def drawn_deviates(plan: Plan) -> Check:
+    """Compare drawn probes, and the likelihoods made of them, with their theory."""
+    count = plan.of(smoke=0, quick=100_000, full=1_000_000)
+    drawn = {kind: probe_statistics(kind, count, spawn(plan.seed, kind)) for kind in ("signs", "normals")}
+    limit = z_limit(59)  # 16 of probes, 1, 2 x 21
+    deviates = Worst("deviates of drawn probes and of likelihoods, false alarm 1e-6", limit)
+    for kind, found in drawn.items():
+        deviates.add(f"mean or variance of {kind}", float(found.abs().max()), 4 * count)
+    deviates.add("squares of normals, chi^2", length_statistic(count, spawn(plan.seed, "lengths")), count)
+    for sketch in (0, 4):
+        means, law = likelihood_errors(plan.seed, sketch)
+        deviates.add(f"mean of log p, {sketch} sketched", means, 800)
+        deviates.add(f"error of log p over its standard error, {sketch} sketched", law, 200)
+    return deviates.check()
+
+
 def trace_estimators(plan: Plan) -> Iterator[Check]:
     """Compare traces with Jacobians and probes with their theory; the smoke form draws nothing."""
     exact = Worst("exact trace against that of the Jacobian, relative", 1e-10)
@@ -264,21 +280,8 @@ def trace_estimators(plan: Plan) -> Iterator[Check]:
     yield exact.check()
     yield unbiased.check()
     yield Check("questions of a trajectory with other probes than its first", other_probes(), 0.0)
-    if plan.size == "smoke":
-        return
-    count = plan.of(smoke=0, quick=100_000, full=1_000_000)
-    drawn = {kind: probe_statistics(kind, count, spawn(plan.seed, kind)) for kind in ("signs", "normals")}
-    deviates = Worst(
-        "deviates of drawn probes and of likelihoods, false alarm 1e-6", z_limit(59)
-    )  # 16 of probes, 1, 2 x 21
-    for kind, found in drawn.items():
-        deviates.add(f"mean or variance of {kind}", float(found.abs().max()), 4 * count)
-    deviates.add("squares of normals, chi^2", length_statistic(count, spawn(plan.seed, "lengths")), count)
-    for sketch in (0, 4):
-        means, law = likelihood_errors(plan.seed, sketch)
-        deviates.add(f"mean of log p, {sketch} sketched", means, 800)
-        deviates.add(f"error of log p over its standard error, {sketch} sketched", law, 200)
-    yield deviates.check()
+    if plan.size != "smoke":
+        yield drawn_deviates(plan)
 
 
 def probes_drawn_anew() -> AbstractContextManager:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from unittest.mock import patch
 
@@ -99,10 +99,8 @@ def adaptive_errors(name: str, process: Process) -> list[float]:
     return [float((end(tol) - truth).square().mean().sqrt()) / tol / model.spread for tol in tolerances]
 
 
-def convergence(plan: Plan) -> Iterator[Check]:
-    """Measure the order of every sampler on every process against the one that its row states."""
-    usual = dict(itertools.islice(USUAL.items(), plan.of(smoke=1, quick=len(USUAL), full=len(USUAL))))
-    fixed = [name for name, row in SAMPLERS.items() if not row.adapts]
+def gaussian_orders(fixed: Sequence[str], usual: Mapping[str, Process]) -> Iterator[Check]:
+    """Measure orders of mean and variance on the Gaussian."""
     gaussian = Worst("order of mean and variance on a Gaussian, less the one stated", 0.1)
     limit = Worst("error of mean and variance with the most steps, of what its order allows", 1.0)
     for name, (label, process), leg in itertools.product(fixed, usual.items(), LEGS):
@@ -113,24 +111,34 @@ def convergence(plan: Plan) -> Iterator[Check]:
                 gaussian.add(f"{name}, {label}", max(abs(found - order) for found in orders(moment)), 2)
     yield gaussian.check()
     yield limit.check()
+
+
+def other_orders(fixed: Sequence[str], usual: Mapping[str, Process]) -> Iterator[Check]:
+    """Measure orders of deterministic samplers on a mixture and on a network."""
     others = Worst("order on a mixture and on a network, less the one stated", 0.25)
     close = Worst("error on a mixture and on a network with the most steps", 0.02)
+    z = torch.randn(20, 2, dtype=F64, generator=Generator().manual_seed(0))
     for name, (label, process) in itertools.product(fixed, usual.items()):
         if SAMPLERS[name].stochastic:
             continue
-        order = SAMPLERS[name].strong_order or 0
+        order, x = SAMPLERS[name].strong_order or 0, marginal(process, smooth_grid(process, 1)[0])[1] * z
         for kind, model in (
             ("mixture", ExactDenoiser(DENSITIES["mixture-2d"], process)),
             ("network", learned(process, "v", 2)),
         ):
-            x = marginal(process, smooth_grid(process, 1)[0])[1] * torch.randn(
-                20, 2, dtype=F64, generator=Generator().manual_seed(0)
-            )
             errors = path_errors(name, model, x, [2 * n for n in STEPS[order]])
             others.add(f"{name}, {label}, {kind}", max(abs(found - order) for found in orders(errors)), 2)
             close.add(f"{name}, {label}, {kind}", errors[-1])
     yield others.check()
     yield close.check()
+
+
+def convergence(plan: Plan) -> Iterator[Check]:
+    """Measure the order of every sampler on every process against the one that its row states."""
+    usual = dict(itertools.islice(USUAL.items(), plan.of(smoke=1, quick=len(USUAL), full=len(USUAL))))
+    fixed = [name for name, row in SAMPLERS.items() if not row.adapts]
+    yield from gaussian_orders(fixed, usual)
+    yield from other_orders(fixed, usual)
     solver = Worst("order of the solver's steps, both ways, less 5", 0.1)
     for start, stop in ((0.0, 3.0), (3.0, 0.0)):
         solver.add(f"{start:g} to {stop:g}", max(abs(found - 5) for found in orders(solver_errors(start, stop))), 2)

@@ -11,12 +11,12 @@ from scorefield.selftest.numbers.second import (
     Mixture,
     Row,
     Settings,
-    dormand_prince,
     kernel,
     level,
     loss_weight,
     prediction,
 )
+from scorefield.selftest.numbers.second_solver import dormand_prince
 
 # ----------------------------------------------------------------------------------------------- objectives
 
