@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from scorefield.numerics.divergence import along, value_and_divergence
 from scorefield.numerics.tensors import signs_like
-from scorefield.selftest.numbers.likelihoods import probe_statistics
+from scorefield.selftest.numbers.traces import probe_statistics
 
 EVENTS = [(1,), (6,), (2, 3, 2)]
 each_event = pytest.mark.parametrize("event", EVENTS, ids=str)

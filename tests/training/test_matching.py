@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.numerics.divergence import along, derivatives
-from scorefield.selftest.numbers.matching import EXACT, as_field, field_of, grid_of_pairs, over_signs
+from scorefield.selftest.numbers.quadrature import EXACT, as_field, field_of, grid_of_pairs, over_signs
 from scorefield.training import objectives
 from scorefield.training.objectives import denoising_energy, explicit, implicit, sliced, sliced_energy
 

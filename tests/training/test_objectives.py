@@ -28,14 +28,8 @@ from scorefield.diffusion.networks import Energy, Ensemble
 from scorefield.diffusion.prediction import PREDICTIONS
 from scorefield.diffusion.process import VP
 from scorefield.numerics.tensors import match, normal_like
-from scorefield.selftest.numbers.matching import (
-    WavyEnergy,
-    constant,
-    grid_of_pairs,
-    half_distance,
-    hermite,
-    noise_weight,
-)
+from scorefield.selftest.numbers.matching import WavyEnergy
+from scorefield.selftest.numbers.quadrature import constant, grid_of_pairs, half_distance, hermite, noise_weight
 from scorefield.training import objectives
 from scorefield.training.objectives import OBJECTIVES, WEIGHTS, denoising, second_order
 

@@ -21,6 +21,7 @@ MODULES: list[str] = [
     "numbers.coefficients",
     "numbers.orders",
     "numbers.likelihoods",
+    "numbers.traces",
     "numbers.matching",
     "numbers.fields",
     "numbers.reference",
