@@ -30,9 +30,8 @@ NOT_YET: dict[str, set[str]] = {
     "inference/frontier.py": {"data", "reports", "runs"},
     "kinds/tables/density_grid.py": {"reports"},
     "runs/folder.py": {"kinds"},
-    "selftest/faults/forked.py": {"cli"},
+    "selftest/command_line.py": {"cli"},
     "selftest/faults/resuming.py": {"cli"},
-    "selftest/inputs/corpus.py": {"cli"},
 }
 """Imports that go up still, by file."""
 

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from scorefield.data import check_output, digest, read_points, read_table, sources, split, write_blocks
-from scorefield.selftest.inputs.hostile import ONES, TABLES, lying, npy, npz, parquet
+from scorefield.selftest.inputs.hostile import TABLES
+from scorefield.selftest.inputs.makers import ONES, lying, npy, npz, parquet
 
 FORMATS = [".csv", ".tsv", ".parquet", ".npy", ".npz"]
 

@@ -18,18 +18,8 @@ from PIL import Image
 from scorefield.data import as_images, is_images, read_images, read_mnist, sources
 from scorefield.data.images import arrays, folders, mnist
 from scorefield.selftest.inputs import hostile
-from scorefield.selftest.inputs.hostile import (
-    ARRAYS,
-    FOLDERS,
-    IMAGES,
-    PICTURES,
-    SHAPES,
-    idx,
-    npy,
-    truncated,
-    write_folder,
-    write_png,
-)
+from scorefield.selftest.inputs.hostile import ARRAYS, FOLDERS, PICTURES, SHAPES
+from scorefield.selftest.inputs.makers import IMAGES, idx, npy, truncated, write_folder, write_png
 
 LAYOUTS = {"HW": (5, 6, 4), "HWC": (5, 6, 4, 3), "CHW": (5, 3, 6, 4)}
 TYPES = ["uint8", "uint16", "int64", "bool", "float16", "float32", "float64"]

@@ -40,7 +40,7 @@ MODULES: list[str] = [
     "faults.memory",
     "laws.properties",
     "attacks.fuzz",
-    "attacks.payloads",
+    "attacks.execution",
     "attacks.files",
     "attacks.gate",
 ]

@@ -22,7 +22,8 @@ from PIL import Image
 
 from scorefield.data import read_images, read_table, write_images
 from scorefield.data.tables import writing
-from scorefield.selftest.inputs import corpus, hostile
+from scorefield.selftest.command_line import typed, wrong_with_refusal
+from scorefield.selftest.inputs import cases, hostile, makers
 from scorefield.selftest.report import Check, Entry, Failures, Plan
 
 MEMORY = 64.0
@@ -40,21 +41,21 @@ Case = Callable[[Path], str]
 def refused(folder: Path, file: str, content: bytes, says: Iterable[str] = ()) -> str:
     """Return what is wrong with how a file is refused."""
     (folder / file).write_bytes(content)
-    return corpus.wrong_with_refusal(*corpus.typed(f"fit {shlex.quote(file)} --out run --steps 1"), [file, *says])
+    return wrong_with_refusal(typed(f"fit {shlex.quote(file)} --out run --steps 1"), [file, *says])
 
 
 def as_data(folder: Path, file: str, content: bytes) -> str:
     """Return what is wrong where the numbers of a file are read, whatever they are called in it."""
     (folder / file).write_bytes(content)
     found = read_table(folder / file).frame.to_numpy()
-    return "" if (found == hostile.ONES).all() else f"other numbers: {found}"
+    return "" if (found == makers.ONES).all() else f"other numbers: {found}"
 
 
 def bad_picture(folder: Path, make: Callable[[Path], object], says: Iterable[str]) -> str:
     """Return what is wrong with how a picture among good ones is refused."""
-    corpus.in_data(partial(corpus.among_good, name="002b.png", make=make))(folder)
+    cases.in_data(partial(cases.among_good, name="002b.png", make=make))(folder)
     command = "fit data --out run --steps 1 --threads 1"
-    return corpus.wrong_with_refusal(*corpus.typed(command), ["002b.png", *says])
+    return wrong_with_refusal(typed(command), ["002b.png", *says])
 
 
 def link_member() -> bytes:
@@ -70,7 +71,7 @@ def link_member() -> bytes:
 def lying_member() -> bytes:
     """Return an archive that declares a fraction of what its member unpacks to."""
     size = 8 * 10**6
-    content = bytearray(hostile.npz(True, X=np.zeros((size // 16, 2))))
+    content = bytearray(makers.npz(True, X=np.zeros((size // 16, 2))))
     real = struct.pack("<I", size + 128)
     while real in content:
         place = content.index(real)
@@ -83,21 +84,21 @@ def text_bomb(path: Path) -> None:
     packed = zlib.compressobj(9)
     text = b"a\0\0" + b"".join(packed.compress(bytes(10**6)) for _ in range(200)) + packed.flush()
     chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
-    plain = hostile.png_of_size(5, 6, 8, 0, (b"\0" + bytes(5)) * 6)
+    plain = makers.png_of_size(5, 6, 8, 0, (b"\0" + bytes(5)) * 6)
     path.write_bytes(plain[:33] + chunk + plain[33:])
 
 
 def sixteen_bits(folder: Path) -> str:
     """Count the levels that a picture of 16 bits keeps."""
     levels = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
-    hostile.write_png(folder / "f" / "a.png", levels)
+    makers.write_png(folder / "f" / "a.png", levels)
     kept = len(np.unique(read_images(folder / "f").pixels))
     return "" if kept >= 65_000 else f"{kept} levels of 65,536 are kept"
 
 
 def palette(folder: Path) -> str:
     """Compare a picture with a palette with its colours."""
-    few = np.array([[10, 20, 30], [200, 0, 7], [9, 9, 9]], np.uint8)[hostile.levels((6, 5)) % 3]
+    few = np.array([[10, 20, 30], [200, 0, 7], [9, 9, 9]], np.uint8)[makers.levels((6, 5)) % 3]
     (folder / "f").mkdir()
     Image.fromarray(few).quantize(3).save(folder / "f" / "a.png")
     return "" if (read_images(folder / "f").pixels[0] == few.transpose(2, 0, 1)).all() else "other colours"
@@ -105,9 +106,9 @@ def palette(folder: Path) -> str:
 
 def turned(folder: Path) -> str:
     """Compare a picture that its EXIF data turn with the upright one."""
-    upright, exif = hostile.levels((4, 6)), Image.Exif()
+    upright, exif = makers.levels((4, 6)), Image.Exif()
     exif[0x0112] = 6
-    hostile.write_png(folder / "f" / "a.png", np.ascontiguousarray(np.rot90(upright)), exif=exif)
+    makers.write_png(folder / "f" / "a.png", np.ascontiguousarray(np.rot90(upright)), exif=exif)
     found = read_images(folder / "f").pixels[0, 0]
     return "" if found.shape == upright.shape and (found == upright).all() else "it is not turned"
 
@@ -132,9 +133,9 @@ def column_names(folder: Path, suffix: str) -> str:
     """Learn from columns that are called as formulas, and look for those in what is written."""
     rows = np.random.default_rng(0).normal(size=(12, len(NAMES)))
     quoted = ",".join(f'"{name}"' for name in NAMES if "\r" not in name)
-    (folder / "a.csv").write_bytes(corpus.csv_of(rows[:, : quoted.count(",") + 1], quoted))
+    (folder / "a.csv").write_bytes(cases.csv_of(rows[:, : quoted.count(",") + 1], quoted))
     for command in ("fit a.csv --out run --steps 1 --quiet", f"sample run -n 5 --steps 2 --out b{suffix} --quiet"):
-        code, _, err = corpus.typed(command)
+        code, _, err = typed(command)
         if code:
             return err
     found = formulas(folder / f"b{suffix}")
@@ -160,54 +161,54 @@ def look_alikes(folder: Path) -> str:
     if list(read_table(folder / "a.csv").frame) != [latin, cyrillic]:
         return "columns are mixed up"
     for name in (latin, cyrillic):
-        hostile.write_folder(folder / "f" / name, hostile.levels((1, 4, 4)))
+        makers.write_folder(folder / "f" / name, makers.levels((1, 4, 4)))
     return "" if read_images(folder / "f").classes == (latin, cyrillic) else "classes are mixed up"
 
 
 def run_name(folder: Path, name: str, says: Iterable[str] = (), made: str = "") -> str:
     """Return what is wrong with how a name is taken for a RUN: refused, or where the run is then."""
-    (folder / "a.csv").write_bytes(corpus.csv_of(corpus.ROWS))
-    result = corpus.typed(f"fit a.csv --out={shlex.quote(name)} --steps 1 --quiet")
+    (folder / "a.csv").write_bytes(cases.csv_of(cases.ROWS))
+    answer = typed(f"fit a.csv --out={shlex.quote(name)} --steps 1 --quiet")
     if not made:
-        return corpus.wrong_with_refusal(*result, says)
+        return wrong_with_refusal(answer, says)
     left = {str(path.relative_to(folder)) for path in folder.rglob("config.toml")}
-    return "" if result[0] == 0 and left == {f"{made}/config.toml"} else f"{result}, {left}"
+    return "" if answer.code == 0 and left == {f"{made}/config.toml"} else f"{answer}, {left}"
 
 
 def output_name(folder: Path, name: str, says: Iterable[str] = ()) -> str:
     """Return what is wrong with how a name is taken for a table to write."""
-    result = corpus.typed(f"data moons -n 5 --out={shlex.quote(name)} --quiet")
+    answer = typed(f"data moons -n 5 --out={shlex.quote(name)} --quiet")
     if says:
-        return corpus.wrong_with_refusal(*result, says)
-    return "" if result[0] == 0 and [path.name for path in folder.iterdir()] == [name] else f"{result}"
+        return wrong_with_refusal(answer, says)
+    return "" if answer.code == 0 and [path.name for path in folder.iterdir()] == [name] else f"{answer}"
 
 
 def class_of(folder: Path, name: str) -> str:
     """Return what is wrong with how pictures in a folder of that name are refused."""
-    hostile.write_folder(folder / "data" / name, hostile.IMAGES)
-    return corpus.wrong_with_refusal(*corpus.typed("fit data --out run --steps 1 --threads 1"), ["printable"])
+    makers.write_folder(folder / "data" / name, makers.IMAGES)
+    return wrong_with_refusal(typed("fit data --out run --steps 1 --threads 1"), ["printable"])
 
 
-ARRAY = hostile.npy(hostile.ONES)
-HUGE = hostile.idx(hostile.IMAGES)[:4] + b"\xff" * 4 + hostile.idx(hostile.IMAGES)[8:]
+ARRAY = makers.npy(makers.ONES)
+HUGE = makers.idx(makers.IMAGES)[:4] + b"\xff" * 4 + makers.idx(makers.IMAGES)[8:]
 
 CASES: dict[str, Case] = {
     "npz bomb": partial(
-        refused, file="a.npz", content=hostile.npz(True, X=np.zeros((10**6, 2))), says=["at most 100 times"]
+        refused, file="a.npz", content=makers.npz(True, X=np.zeros((10**6, 2))), says=["at most 100 times"]
     ),
     "npz that declares less than it holds": partial(refused, file="a.npz", content=lying_member()),
-    "npy header of 4 TB": partial(refused, file="a.npy", content=hostile.lying((2**39, 1)), says=["got 16"]),
-    "images of 3 TB": partial(refused, file="a.npy", content=hostile.lying((10**6, 1000, 1000, 3), "|u1")),
-    "header of 10^8000 numbers": partial(refused, file="a.npy", content=hostile.lying((10**4000, 10**4000))),
+    "npy header of 4 TB": partial(refused, file="a.npy", content=makers.lying((2**39, 1)), says=["got 16"]),
+    "images of 3 TB": partial(refused, file="a.npy", content=makers.lying((10**6, 1000, 1000, 3), "|u1")),
+    "header of 10^8000 numbers": partial(refused, file="a.npy", content=makers.lying((10**4000, 10**4000))),
     "packed IDX that declares 128 GB": partial(refused, file="a-images-idx3-ubyte", content=gzip.compress(HUGE)),
-    "member ../X.npy": partial(as_data, file="a.npz", content=hostile.zipped({"../X.npy": ARRAY})),
-    "member with an absolute path": partial(as_data, file="a.npz", content=hostile.zipped({"/tmp/X.npy": ARRAY})),
-    "member with a drive letter": partial(as_data, file="a.npz", content=hostile.zipped({"C:\\X.npy": ARRAY})),
+    "member ../X.npy": partial(as_data, file="a.npz", content=makers.zipped({"../X.npy": ARRAY})),
+    "member with an absolute path": partial(as_data, file="a.npz", content=makers.zipped({"/tmp/X.npy": ARRAY})),
+    "member with a drive letter": partial(as_data, file="a.npz", content=makers.zipped({"C:\\X.npy": ARRAY})),
     "member that is a link": partial(refused, file="a.npz", content=link_member(), says=["header of a numpy array"]),
-    "member twice": partial(refused, file="a.npz", content=hostile.npz_with_a_name_twice(), says=["more than once"]),
-    "member encrypted": partial(refused, file="a.npz", content=hostile.encrypted_npz(), says=["encrypted"]),
+    "member twice": partial(refused, file="a.npz", content=makers.npz_with_a_name_twice(), says=["more than once"]),
+    "member encrypted": partial(refused, file="a.npz", content=makers.encrypted_npz(), says=["encrypted"]),
     "archive within an archive": partial(
-        refused, file="a.npz", content=hostile.zipped({"X.npy": hostile.zipped({"X.npy": ARRAY})})
+        refused, file="a.npz", content=makers.zipped({"X.npy": makers.zipped({"X.npy": ARRAY})})
     ),
     "16 bits": sixteen_bits,
     "palette": palette,

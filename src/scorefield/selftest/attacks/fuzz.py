@@ -2,8 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
-import re
 import resource
 import tempfile
 import time
@@ -30,7 +28,8 @@ from scorefield.kinds.tables.units import TableTransform
 from scorefield.runs import checkpoint, metrics_log, resuming
 from scorefield.runs import folder as runs
 from scorefield.runs.checkpoint import CheckpointError
-from scorefield.selftest.inputs.hostile import levels, reseal
+from scorefield.selftest.attacks.changes import CHANGES, LIES, Draw, deep, flipped, huge, lie, repeated, spliced
+from scorefield.selftest.inputs.makers import levels, reseal
 from scorefield.selftest.report import Check, Entry, Failures, Plan
 from scorefield.training.config import LINEAR, Config
 from scorefield.training.learner import Learner
@@ -41,20 +40,15 @@ SLOWEST, MEMORY = 1.0, 64.0
 
 FRONTIER = "frontier.json"
 
-SETTINGS = {"steps": 2, "width": 4, "depth": 1, "features": 2}
-"""Of a run so small that changes hit all its parts."""
-
-Draw = np.random.Generator
-
 
 def table_run(folder: Path, linear: bool = False) -> None:
-    """Make a small run of a table, with test rows and a frontier, or one of a linear SDE."""
+    """Make a run of a table, with test rows and a frontier, or of a linear SDE, so small that changes hit all parts."""
     draw = np.random.default_rng(0)
     frame = pd.DataFrame({"height": draw.normal(170, 9, 60), "age": draw.integers(18, 80, 60), "constant": 2})
     transform = TableTransform.fit(frame)
     z = transform.forward(frame)
     process = LinearSDE(lambda t: -torch.ones_like(t), lambda t: 2 + t) if linear else None
-    config = Config(process=LINEAR if linear else "vp", **SETTINGS)  # type: ignore[arg-type]
+    config = Config(steps=2, process=LINEAR if linear else "vp", width=4, depth=1, features=2)
     request, rows = {"data": "people.csv", "seed": 0}, {"digest": "0" * 64, "train": 50}
     run = runs.create(folder, request, rows, config, transform.content(), test=frame[50:])
     trained(run, TableProblem(z[:40], z[40:50], transform.white, process))
@@ -100,127 +94,6 @@ def read_all(folder: Path) -> str:
     content.update(b"" if held_out is None else held_out.read_bytes())
     content.update(repr(frontier.read(folder / FRONTIER, model)).encode())
     return content.hexdigest()
-
-
-def flipped(content: bytes, other: bytes, draw: Draw) -> bytes:
-    """Flip up to eight bits."""
-    changed = bytearray(content)
-    for place in draw.integers(len(changed), size=draw.integers(1, 9)):
-        changed[place] ^= 1 << int(draw.integers(8))
-    return bytes(changed)
-
-
-def cut(content: bytes, other: bytes, draw: Draw) -> bytes:
-    """Cut the end off."""
-    return content[: draw.integers(len(content))]
-
-
-def zero_tail(content: bytes, other: bytes, draw: Draw) -> bytes:
-    """Fill the end with zeros, as a power cut does."""
-    place = int(draw.integers(len(content)))
-    return content[:place] + bytes(len(content) - place)
-
-
-def more(content: bytes, other: bytes, draw: Draw) -> bytes:
-    """Put bytes in, or behind."""
-    place = int(draw.integers(len(content) + 1)) if draw.random() < 0.7 else len(content)
-    return content[:place] + draw.bytes(int(draw.integers(1, 17))) + content[place:]
-
-
-def spliced(content: bytes, other: bytes, draw: Draw) -> bytes:
-    """Write a piece of the same file, or of that of another run, over a place."""
-    source = other if draw.random() < 0.5 else content
-    size = int(draw.integers(1, max(2, len(source) // 2)))
-    here, there = int(draw.integers(len(content))), int(draw.integers(max(1, len(source) - size)))
-    return content[:here] + source[there : there + size] + content[here + size :]
-
-
-def exchanged(content: bytes, other: bytes, draw: Draw) -> bytes:
-    """Take the file of another run."""
-    return other
-
-
-def repeated(content: bytes, other: bytes, draw: Draw) -> bytes:
-    """Repeat a line, and with it a key of JSON or TOML."""
-    lines = content.splitlines(keepends=True)
-    place = int(draw.integers(len(lines)))
-    return b"".join([*lines[: place + 1], *lines[place:]])
-
-
-def deep(content: bytes, other: bytes, draw: Draw) -> bytes:
-    """Put brackets within brackets into the text."""
-    opening, place = [b"[", b'{"a":'][draw.integers(2)], int(draw.integers(len(content)))
-    return content[:place] + opening * int(draw.integers(100, 100_000)) + content[place:]
-
-
-HUGE = [b"1e400", b"-1e400", b"9" * 400, b"9" * 5000, b"18446744073709551616", b"-1", b"0", b"1e-400", b"nan"]
-
-
-def huge(content: bytes, other: bytes, draw: Draw) -> bytes:
-    """Write a huge or an impossible number for one of the text, or put one in where there is none."""
-    places = [match.span() for match in re.finditer(rb"\d+", content[:4096])] or [(0, 0)]
-    first, last = places[draw.integers(len(places))]
-    return content[:first] + HUGE[draw.integers(len(HUGE))] + content[last:]
-
-
-CHANGES = [flipped, cut, zero_tail, more, spliced, exchanged, repeated, deep, huge]
-"""What happens to bytes: each returns them changed; other are those of the same file in another run."""
-
-
-LIES = 16
-"""Kinds of lies; what the last says may be true by chance."""
-
-
-def lie(content: bytes, kind: int, draw: Draw) -> bytes:
-    """Return a safetensors file whose header lies about itself, its tensors or where they are."""
-    size = int.from_bytes(content[:8], "little")
-    text, payload = content[8 : 8 + size].decode(), content[8 + size :]
-    header = json.loads(text)
-    names = [name for name in header if name != "__metadata__"]
-    name = names[draw.integers(len(names))]
-    entry = header[name]
-    first, last = entry["data_offsets"]
-    far = len(payload) + int(draw.integers(1, 2**40))
-    if kind == 0:
-        wrong = [size - 1, size + int(draw.integers(1, 99)), 0, 2**32, 2**63, 2**64 - 1][draw.integers(6)]
-        return wrong.to_bytes(8, "little") + content[8:]
-    if kind == 1:
-        return content + draw.bytes(int(draw.integers(1, 99)))
-    if kind == 2:
-        entry["shape"] = [[2**62, 2**62], [-1, 4], [2**40], [1.5], ["4"], [[4]], None, [0, 7]][draw.integers(8)]
-    elif kind == 3:
-        entry["shape"] = [*entry["shape"], 2]
-    elif kind == 4:
-        entry["dtype"] = ["I128", "os.system", None, 4, "F4", ["F32"]][draw.integers(6)]
-    elif kind == 5:
-        entry["data_offsets"] = [first, far]
-    elif kind == 6:
-        entry["data_offsets"] = [[last + 1, first], [-1, last], [first, last, last], [first], None][draw.integers(5)]
-    elif kind == 7:  # over another tensor
-        entry["data_offsets"] = header[names[0]]["data_offsets"] if name != names[0] else [far, far + 4]
-    elif kind == 8:  # a hole
-        payload += bytes(8)
-        header["hole"] = {"dtype": "F32", "shape": [1], "data_offsets": [len(payload) - 4, len(payload)]}
-    elif kind == 9:
-        del header[name]
-    elif kind == 10:
-        header[name + "_"] = header.pop(name)
-    elif kind == 11:
-        header["__metadata__"] = [{"a": {"b": 1}}, ["a"], 1, {"a": 1}][draw.integers(4)]
-    elif kind == 12:
-        text = text.rstrip()[:-1] + f',"{name}":{json.dumps({**entry, "data_offsets": [0, far]})}' + "}"
-        return len(text.encode()).to_bytes(8, "little") + text.encode() + payload
-    elif kind == 13:
-        text = '{"a":' * int(draw.integers(200, 50_000)) + "1" + "}"
-        return len(text).to_bytes(8, "little") + text.encode() + payload
-    elif kind == 14:
-        text = text.replace(str(last), "9" * int(draw.integers(20, 5000)))
-        return len(text.encode()).to_bytes(8, "little") + text.encode() + payload
-    else:
-        text = flipped(text.encode(), b"", draw).decode("latin-1")
-        return len(text.encode()).to_bytes(8, "little") + text.encode() + payload
-    written = json.dumps(header).encode()
-    return len(written).to_bytes(8, "little") + written + payload
 
 
 def forge(folder: Path, draw: Draw) -> bool:

@@ -1,57 +1,35 @@
-"""R28: sixteen ways to make a program run code that comes with its data or its models; none may work."""
+"""Sixteen ways to make a program run code that comes with its data or its models."""
 
 import io
 import json
-import pkgutil
 import shlex
-import shutil
-import subprocess
-import sys
 import tarfile
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, chdir
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 
-from scorefield.kinds.loading import load
 from scorefield.runs import checkpoint
-from scorefield.selftest.attacks.fuzz import table_run
-from scorefield.selftest.inputs import corpus
-from scorefield.selftest.inputs.hostile import npy, reseal, zipped
-from scorefield.selftest.report import Check, Entry, Failures, Plan
-from scorefield.training.config import Config
+from scorefield.selftest.inputs.makers import npy, reseal, zipped
 
 CANARY = "canary"
 """The file that code would make."""
-
-FORBIDDEN = {
-    "exec",
-    "os.exec",
-    "os.fork",
-    "os.posix_spawn",
-    "os.spawn",
-    "os.system",
-    "pickle.find_class",
-    "subprocess.Popen",
-}
-"""What Python's audit hook must not see while data and models are read (all modules are loaded before)."""
-
-ANNOTATIONS = {"typing", "beartype", "jaxtyping"}
-"""Modules that evaluate or check annotations, the last two in tests only."""
-
-seen: list[str] = []
-"""Forbidden events since the hook began to watch."""
-
-watching: list[bool] = []
-"""Holds something while the hook watches; a hook cannot be taken away."""
 
 
 def shell(root: Path) -> str:
     """Return the command that would make the canary."""
     return f"touch {root / CANARY}"
+
+
+def expression(root: Path) -> str:
+    """Return the Python that would make the canary."""
+    return f"__import__('os').system('{shell(root)}')"
+
+
+def substitution(root: Path) -> str:
+    """Return a name for which a shell would put the command's output."""
+    return f"$({shell(root)})".replace("/", "_")
 
 
 def calling(root: Path) -> bytes:
@@ -161,156 +139,68 @@ def replaced_process(name: str) -> Callable[[str], str]:
     return lambda text: text.replace('process = "vp"', f"process = {json.dumps(name)}")
 
 
-def attacks(root: Path) -> dict[str, tuple[dict[str, bytes], Callable[[Path], None] | None, list[str]]]:
-    """Return the attacks by name: files to write, what to do to a run, and commands that meet them."""
-    call, expression = calling(root), f"__import__('os').system('{shell(root)}')"
-    quoted, name = shlex.quote(expression), f"$({shell(root)})".replace("/", "_")
-    objects = npy(np.array([[1]], object))
-    with_call = objects[: objects.index(b"\x80")] + call
-    fit = [f"fit {file} --out out --steps 1" for file in ("a.npy", "a.npz", "a.csv", "a.parquet")]
+@dataclass(frozen=True)
+class Attack:
+    """An attack: files to write, what to do to a run, and commands that meet them."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    change: Callable[[Path], None] | None = None
+    commands: tuple[str, ...] = ()
+
+
+def on_runs(root: Path) -> dict[str, Attack]:
+    """Return the attacks by what stands in a run."""
+    call, fit, quoted = calling(root), "fit moons --out out", shlex.quote(expression(root))
+    options = [f"{fit} --steps 1 --{option} {quoted}" for option in ("process", "predicts", "objective")]
     return {
-        "__reduce__ to os.system": ({}, weights(call), []),
-        "builtins.eval": ({}, weights(evaluating(root)), []),
-        "nested in the state of an optimizer": ({}, weights(torch_zip(nested(root)), checkpoint.STATE), []),
-        "tar archive of pickles": ({}, weights(legacy_tar(call)), []),
-        "zip archive with a second pickle": ({}, weights(torch_zip(b"N.", call)), []),
-        "array of objects": ({"a.npy": with_call, "a.npz": zipped({"X.npy": with_call})}, None, fit[:2]),
-        "pickle under another name": ({f"a.{end}": call for end in ("npy", "npz", "csv", "parquet")}, None, fit),
-        "YAML with a Python tag": ({}, config(lambda _: f'!!python/object/apply:os.system ["{shell(root)}"]\n'), []),
-        "class to instantiate": ({}, config(targets(root)), []),
-        "expression for a schedule": (
-            {},
-            config(replaced_process(expression)),
-            [f"fit moons --out out --steps 1 --{option} {quoted}" for option in ("process", "predicts", "objective")]
-            + [f"fit moons --out out --budget {quoted}", f"fit moons --out out --bounds x1={shlex.quote(name)}:"],
+        "__reduce__ to os.system": Attack(change=weights(call)),
+        "builtins.eval": Attack(change=weights(evaluating(root))),
+        "nested in the state of an optimizer": Attack(change=weights(torch_zip(nested(root)), checkpoint.STATE)),
+        "tar archive of pickles": Attack(change=weights(legacy_tar(call))),
+        "zip archive with a second pickle": Attack(change=weights(torch_zip(b"N.", call))),
+        "YAML with a Python tag": Attack(
+            change=config(lambda _: f'!!python/object/apply:os.system ["{shell(root)}"]\n')
         ),
-        "pointer and link to a checkpoint": ({}, pointed(call), []),
-        "type of an array": (
-            {
-                "a.npy": npy_of("[('a', 'O')]", call),
-                "b.npy": npy_of(repr(expression), b""),
-                "c.npy": npy_of(expression, b""),
-            },
-            None,
-            [f"fit {file}.npy --out out --steps 1" for file in "abc"],
+        "class to instantiate": Attack(change=config(targets(root))),
+        "expression for a schedule": Attack(
+            change=config(replaced_process(expression(root))),
+            commands=(
+                *options,
+                f"{fit} --budget {quoted}",
+                f"{fit} --bounds x1={shlex.quote(substitution(root))}:",
+            ),
         ),
-        "file of two kinds": (
-            {"a.npy": npy(np.eye(2)) + torch_zip(call), "a.npz": npy(np.eye(2)) + zipped({"X.npy": with_call})},
-            with_appended(root),
-            fit[:2],
-        ),
-        "huge memo": ({"a.npy": objects[: objects.index(b"\x80")] + memo(root)}, weights(memo(root)), fit[:1]),
-        "link in place of weights": ({}, linked, []),
-        "command in a name": (
-            {"a.csv": f"{name},b\n1,2\n2,1\n".encode()},
-            None,
-            [
-                f"fit {shlex.quote(name)} --out out",
-                f"fit a.csv --columns {quoted} --out out",
-                f"sample {shlex.quote(name)} --out {shlex.quote(name)}.csv",
-                f"data moons --out {shlex.quote(name)}",
-            ],
-        ),
+        "pointer and link to a checkpoint": Attack(change=pointed(call)),
+        "link in place of weights": Attack(change=linked),
     }
 
 
-def met(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield each attack and what is wrong with how it is met; a run that is attacked is loaded and sampled from."""
-    for name, (files, change, commands) in attacks(root).items():
-        folder = root / "attack"
-        shutil.copytree(root / "run", folder / "run")
-        with chdir(folder):
-            for file, content in files.items():
-                Path(file).write_bytes(content)
-            if change is not None:
-                change(folder / "run")
-                commands = [*commands, "sample run -n 2 --steps 2 --out out.csv", "score run a.csv --out out.csv"]
-            answers = [corpus.wrong_with_refusal(*corpus.typed(command), []) for command in commands]
-            if change is not None:
-                answers.append(loaded(folder / "run"))
-        shutil.rmtree(folder)
-        yield name, next(filter(None, answers), "")
-
-
-def loaded(run: Path) -> str:
-    """Return what is wrong with how a run that is attacked is loaded from Python."""
-    try:
-        load(run)
-    except ValueError:
-        return ""
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return "the run was loaded"
-
-
-def watch(event: str, arguments: tuple[object, ...]) -> None:
-    """Note what must not happen, but for annotations of our own that are evaluated where types are looked at."""
-    if watching and event in FORBIDDEN:
-        caller = str(sys._getframe(1).f_globals.get("__name__")).split(".")[0]
-        if event != "exec" or caller not in ANNOTATIONS:
-            seen.append(f"{event} by {caller}: {str(arguments[:2])[:200]}")
-
-
-IMPORTS = """
-import importlib, pkgutil, sys
-seen = []
-kinds = {"pickle.find_class", "os.system", "subprocess.Popen", "socket.connect", "socket.getaddrinfo", "urllib.Request"}
-def watch(event, arguments):
-    if event in kinds:
-        seen.append(event)
-sys.addaudithook(watch)
-import scorefield
-for module in pkgutil.walk_packages(scorefield.__path__, "scorefield."):
-    if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
-print(*seen, sep="\\n")
-"""
-
-
-def seen_at_import() -> list[str]:
-    """Return what reads pickles, starts programs or reaches for a network while all modules are imported."""
-    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True)
-    return done.stdout.split()
-
-
-def run(plan: Plan) -> Iterator[Check]:
-    """Count attacks that are not refused, files that code has made, and events that give code away."""
-    refused, events = Failures("attacks"), Failures("forbidden events")
-    sys.addaudithook(watch)
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name).resolve()
-        table_run(root / "run")
-        for attack, problem in met(root):  # loads what is loaded when it is first used
-            made = (root / CANARY).exists()
-            (root / CANARY).unlink(missing_ok=True)
-            refused.add(attack, "its code was run" if made else problem)
-        watching.append(True)
-        try:
-            for attack, _ in met(root):
-                events.add(attack, "; ".join(seen))
-                seen.clear()
-        finally:
-            watching.clear()
-    yield refused.check()
-    yield events.check()
-    if plan.size != "smoke":
-        at_import = seen_at_import()
-        yield Check(
-            f"events while all modules are imported {' '.join(at_import[:1])}".rstrip(), float(len(at_import)), 0.0
-        )
-
-
-def instantiating(values: dict[str, object]) -> Config:
-    """Make the settings, or whatever they name: the mistake that was CVE-2026-58659."""
-    if "_target_" in values:
-        return pkgutil.resolve_name(str(values["_target_"]))(*values["_args_"])  # type: ignore[misc]
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Config(**values)  # type: ignore[arg-type]
-
-
-def fault() -> AbstractContextManager:
-    """Plant: settings may name a function to call."""
-    return patch.object(Config, "from_dict", instantiating)
-
-
-TESTS = {"R28": Entry("code that comes with data or models", run, fault, smoke=True)}
+def in_files(root: Path) -> dict[str, Attack]:
+    """Return the attacks by data and their names; some of the same bytes stand in a run too."""
+    call, name, quoted = calling(root), shlex.quote(substitution(root)), shlex.quote(expression(root))
+    objects = npy(np.array([[1]], object))
+    start = objects[: objects.index(b"\x80")]  # a header that declares objects
+    fit = tuple(f"fit {file} --out out --steps 1" for file in ("a.npy", "a.npz", "a.csv", "a.parquet"))
+    two_kinds = {"a.npy": npy(np.eye(2)) + torch_zip(call), "a.npz": npy(np.eye(2)) + zipped({"X.npy": start + call})}
+    types = {"a.npy": ("[('a', 'O')]", call), "b.npy": (repr(expression(root)), b""), "c.npy": (expression(root), b"")}
+    return {
+        "array of objects": Attack({"a.npy": start + call, "a.npz": zipped({"X.npy": start + call})}, None, fit[:2]),
+        "pickle under another name": Attack({f"a.{end}": call for end in ("npy", "npz", "csv", "parquet")}, None, fit),
+        "type of an array": Attack(
+            {file: npy_of(*given) for file, given in types.items()},
+            None,
+            tuple(f"fit {file} --out out --steps 1" for file in types),
+        ),
+        "file of two kinds": Attack(two_kinds, with_appended(root), fit[:2]),
+        "huge memo": Attack({"a.npy": start + memo(root)}, weights(memo(root)), fit[:1]),
+        "command in a name": Attack(
+            {"a.csv": f"{substitution(root)},b\n1,2\n2,1\n".encode()},
+            None,
+            (
+                f"fit {name} --out out",
+                f"fit a.csv --columns {quoted} --out out",
+                f"sample {name} --out {name}.csv",
+                f"data moons --out {name}",
+            ),
+        ),
+    }

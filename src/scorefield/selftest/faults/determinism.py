@@ -21,6 +21,7 @@ from scorefield.numerics.tensors import spawn
 from scorefield.selftest.cases import table_learner
 from scorefield.selftest.faults.forked import run, scorefield, warm
 from scorefield.selftest.faults.guard import images
+from scorefield.selftest.inputs.makers import npz
 from scorefield.selftest.report import Check, Entry, Failures, Plan
 from scorefield.training.config import Config
 
@@ -191,7 +192,7 @@ def _at_threads(path: Path, threads: int, model: ScoreModel, names: list[str], s
     found = {name: _draw(model, name, 64).numpy() for name in names}
     found["noise"] = tensors.normal((100_000,), torch.zeros(0), Generator().manual_seed(seed)).numpy()
     found |= {f"trained {name}": value.numpy() for name, value in _trained(seed).items()}
-    np.savez(path, **found)  # type: ignore[arg-type]
+    path.write_bytes(npz(**found))
 
 
 def _files() -> Check:

@@ -20,8 +20,8 @@ from unittest.mock import patch
 
 import torch
 
-from scorefield.cli import entry as cli
 from scorefield.selftest.cases import table_learner
+from scorefield.selftest.command_line import call
 from scorefield.training.config import Config
 
 LONGEST = 300
@@ -89,12 +89,7 @@ def run(work: Callable[[], object], longest: float = LONGEST) -> Ended:
 
 def scorefield(*arguments: object) -> Callable[[], None]:
     """Return the work of a command line."""
-
-    def work() -> None:
-        with patch.object(sys, "argv", ["scorefield", *map(str, arguments)]):
-            cli.main()
-
-    return work
+    return lambda: call(*arguments)
 
 
 @contextlib.contextmanager

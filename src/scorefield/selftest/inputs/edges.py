@@ -14,6 +14,7 @@ from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.diffusion.networks import UNet
+from scorefield.diffusion.networks.ensemble import members_of
 from scorefield.diffusion.process import PROCESSES, Process
 from scorefield.inference import step_grid
 from scorefield.inference.samplers import SAMPLERS, sample
@@ -47,7 +48,7 @@ def image_model(process: str, shape: tuple[int, int, int]) -> Denoiser:
     config = Config(steps=1, process=process, network=UNET, shape=shape, width=8, depth=1)
     d = math.prod(shape)
     model = config.model(torch.zeros(d), torch.ones(d))
-    for net in model.net.members:  # type: ignore[union-attr]
+    for net in members_of(model.net):
         if isinstance(net, UNet):
             net.pixels.learn(torch.tensor([-1.5, -0.5, 0.5, 1.5], dtype=F64), torch.ones(shape[0], 4).long())
     return model.eval()

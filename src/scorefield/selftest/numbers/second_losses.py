@@ -7,15 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scorefield.selftest.numbers.second import (
-    Mixture,
-    Row,
-    Settings,
-    kernel,
-    level,
-    loss_weight,
-    prediction,
-)
+from scorefield.selftest.numbers.second import Mixture, Row, Settings, kernel, level, loss_weight, prediction
 from scorefield.selftest.numbers.second_solver import dormand_prince
 
 # ----------------------------------------------------------------------------------------------- objectives
