@@ -1,10 +1,9 @@
-"""R17 and R18: a save that is killed anywhere, and disks that are full, broken or may not be written to."""
+"""R18: disks that are full, broken or may not be written to."""
 
 import errno
 import os
 import re
 import resource
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
@@ -12,140 +11,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
-import pandas as pd
 import torch
 
 from scorefield.data import atomic
-from scorefield.kinds.tables.units import TableTransform
 from scorefield.runs import checkpoint, resuming
 from scorefield.runs import folder as runs
-from scorefield.selftest.cases import table_learner
-from scorefield.selftest.faults.forked import Ended, at, copy, die, differs, run, scorefield, warm, within
+from scorefield.selftest.faults.forked import Ended, at, copy, differs, run, scorefield, warm, within
 from scorefield.selftest.faults.resuming import content, fit
+from scorefield.selftest.faults.saves import LOG, WEIGHTS, is_log, is_temporary
 from scorefield.selftest.report import Check, Entry, Failures, Plan
-from scorefield.training.config import Config
-
-EVERY, SAVES = 3, 20
-"""Steps from one checkpoint of the small run to the next, and how many it has."""
-
-WEIGHTS, LOG = "model.safetensors", "metrics.jsonl"
-
-
-def _weights(path: Path, *_: object, **__: object) -> bool:
-    return path.name == WEIGHTS
-
-
-def _log(path: Path, *_: object, **__: object) -> bool:
-    return path.name == LOG
-
-
-def _folder(path: Path, *_: object, **__: object) -> bool:
-    return path.name.endswith(".tmp")
-
-
-def _oldest(path: Path, *_: object, **__: object) -> bool:
-    return path.name.isdecimal()
-
-
-def _share(share: float) -> Callable[..., None]:
-    """Return what writes a share of a file and dies."""
-
-    def write(path: Path, content: bytes) -> None:
-        with path.open("wb") as file:
-            file.write(content[: int(share * len(content))])
-        die()
-
-    return write
-
-
-def _half_a_line(path: Path, lines: list[dict]) -> None:
-    with path.open("ab") as file:
-        file.write(b'{"step": 1')
-    die()
-
-
-def _renamed(source: Path, target: Path) -> None:
-    source.rename(target)
-    die()
-
-
-def _half_removed(folder: Path) -> None:
-    (folder / "manifest.json").unlink()
-    die()
-
-
-POINTS: dict[str, tuple[object, str, Callable[..., object], Callable[..., bool]]] = {
-    "half a line of the log": (runs, "_append", _half_a_line, _log),
-    "the log not on the disk": (os, "fsync", die, lambda *_, **__: True),
-    "the temporary folder": (Path, "mkdir", die, _folder),
-    "0 % of the weights": (Path, "write_bytes", _share(0.0), _weights),
-    "25 %": (Path, "write_bytes", _share(0.25), _weights),
-    "50 %": (Path, "write_bytes", _share(0.5), _weights),
-    "75 %": (Path, "write_bytes", _share(0.75), _weights),
-    "99 %": (Path, "write_bytes", _share(0.99), _weights),
-    "all read back": (checkpoint, "read", die, _folder),
-    "a file on the disk": (atomic, "_sync", die, _weights),
-    "the rename": (Path, "replace", die, _folder),
-    "after the rename": (Path, "replace", _renamed, _folder),
-    "removing the oldest": (shutil, "rmtree", die, _oldest),
-    "half of the oldest removed": (shutil, "rmtree", _half_removed, _oldest),
-}
-"""Where a save is killed: the function at whose call, what happens in its place, and which of its calls count."""
-
-
-def kill(plan: Plan) -> Iterator[Check]:
-    """Kill saves at every point; see that a whole checkpoint is left, and that the run goes on and cleans up."""
-    warm()
-    frame = pd.DataFrame({"x": torch.randn(20, generator=torch.Generator().manual_seed(plan.seed)).tolist()})
-    transform = TableTransform.fit(frame)
-    config = Config(steps=EVERY * SAVES, seed=plan.seed, width=16, features=8, batch_size=16)
-    z = transform.forward(frame)
-    learner = table_learner(config, z[5:], z[:5])  # each child has a copy of its own
-    failures = Failures("points of a save at which it is killed")
-    with TemporaryDirectory() as folder:
-        place = Path(folder)
-        made = runs.create(place / "made", {"data": "x"}, {"digest": "d"}, config, transform.content(), frame.iloc[:5])
-        train = lambda out: lambda: list(resuming.train(runs.read(out), learner, lambda step, notes: None))
-        copy(made.folder, place / "whole")
-        run(train(place / "whole"))
-        expected = content(place / "whole")
-        for point, (owner, name, act, where) in POINTS.items():
-            last = SAVES - checkpoint.KEEP if where is _oldest else SAVES
-            for number in (1, 3, last)[: plan.of(1, 3, 3)]:
-                out = copy(made.folder, place / "killed")
-                child = run(within(at(owner, name, act, number, where), train(out)))
-                wrong = None if child.code == 137 else f"it was not killed: {child.code} {child.told[-300:]}"
-                failures.add(f"{point}, save {number}", wrong or _recovers(out, train, expected))
-    yield failures.check()
-
-
-def _recovers(out: Path, train: Callable[[Path], Callable], expected: dict[str, bytes]) -> str | None:
-    """Return what is wrong with what a killed save left, or with what became of it."""
-    written = [int(path.name) for path in (out / "checkpoints").glob("[0-9]*")]
-    try:
-        found = checkpoint.latest(out, runs.read(out).digest)
-    except checkpoint.CheckpointError as error:
-        return str(error)
-    if max(written, default=0) - (found.step if found else 0) > EVERY:
-        return f"of the checkpoints {written} only that of step {found.step if found else 0} can be read"
-    ended = run(train(out))
-    if ended.code:
-        return f"it did not go on: {ended.told[-300:]}"
-    return differs(content(out), expected)
-
-
-@contextmanager
-def _early(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f"{atomic.PREFIX}-{path.name}.tmp")
-    temporary.mkdir()
-    temporary.replace(path)
-    yield path
-
-
-def direct() -> AbstractContextManager:
-    """Rename the folder of a checkpoint before its files are written, so that a reader can see a part."""
-    return patch.object(checkpoint, "replacing_folder", _early)
-
 
 HALF = 30
 """The step at which the run stood whose disk fails."""
@@ -194,9 +68,9 @@ def _faults_of_runs(place: Path, plan: Plan) -> Iterator[tuple[str, Fault, str]]
     for k in range(plan.of(1, 4, 20)):
         size = log + 1 + 100 * k // plan.of(1, 4, 20)
         limit = partial(_limit, size)
-        yield f"a disk with room for {size} bytes of a log", partial(at, runs, "_append", limit, 4, _log), LOG
+        yield f"a disk with room for {size} bytes of a log", partial(at, resuming, "append", limit, 4, is_log), LOG
     yield "a full device, checkpoint", lambda: at(Path, "open", _full, 1, _weights_written), "checkpoints/"
-    yield "a full device, log", lambda: at(Path, "open", _full, 5, _log), LOG
+    yield "a full device, log", lambda: at(Path, "open", _full, 5, is_log), LOG
     yield "a failing sync of a checkpoint", lambda: at(atomic, "_sync", _raise(errno.EIO)), "checkpoints/"
     yield "a failing sync of a log", lambda: at(os, "fsync", _raise(errno.EIO), 2), LOG
     yield "a quota, checkpoint", lambda: at(Path, "write_bytes", _raise(errno.EDQUOT)), "checkpoints/"
@@ -210,7 +84,7 @@ def _faults_of_samples(place: Path, plan: Plan) -> Iterator[tuple[str, Fault, st
     for k in range(plan.of(1, 6, 20)):
         size = 1200 * k // plan.of(1, 6, 20)
         yield f"a disk with room for {size} bytes of samples", partial(_limited, size), name
-    yield "a full device, samples", lambda: at(Path, "open", _full, 1, _folder), name
+    yield "a full device, samples", lambda: at(Path, "open", _full, 1, is_temporary), name
     yield "a failing sync of samples", lambda: at(os, "fsync", _raise(errno.EIO)), name
     yield "a quota, samples", lambda: at(os, "fsync", _raise(errno.EDQUOT)), name
 
@@ -317,7 +191,4 @@ def swallowing() -> AbstractContextManager:
     return patch.object(atomic, "naming", lambda path: suppress(OSError))
 
 
-TESTS = {
-    "R17": Entry("kills inside a save", kill, direct, smoke=True),
-    "R18": Entry("disks that fail", fail, swallowing, smoke=True),
-}
+TESTS = {"R18": Entry("disks that fail", fail, swallowing, smoke=True)}
