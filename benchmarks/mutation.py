@@ -34,7 +34,8 @@ from cosmic_ray.mutating import mutate_code
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 TESTS = {
-    "diffusion/process": (
+    "diffusion/process": (["diffusion/test_process"], ["diffusion/test_model", "inference/test_samplers"]),
+    "diffusion/published": (
         ["diffusion/test_process"],
         ["selftest/test_numbers", "inference/test_samplers", "inference/test_likelihood"],
     ),

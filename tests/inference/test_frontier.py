@@ -13,7 +13,7 @@ from scorefield.data import toys
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.evaluation import metrics
 from scorefield.inference import frontier, probability_flow, samplers
 from scorefield.inference.frontier import Bench, Point, best, choose, steps_for

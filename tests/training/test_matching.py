@@ -164,7 +164,7 @@ def test_for_a_relu_network_only_kinks_within_the_step_count():
 def test_the_second_order_loss_is_smallest_at_the_exact_divergence(monkeypatch):
     """Lu et al., 2022: with the exact noise, another divergence D + e h costs e^2 E h^2 / 2d more, to 1e-9."""
     from scorefield.diffusion.denoisers import ExactDenoiser
-    from scorefield.diffusion.process import VP
+    from scorefield.diffusion.published import VP
 
     density, t = DENSITIES["mixture-1d"], f64(0.3)[0]
     clean, noise, share = grid_of_pairs(density, 120)

@@ -26,7 +26,7 @@ from scorefield.diffusion.denoisers import ExactDenoiser, ScoreModel
 from scorefield.diffusion.densities import GaussianMixture, posterior_of_rows
 from scorefield.diffusion.networks import Energy, Ensemble
 from scorefield.diffusion.prediction import PREDICTIONS
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.numerics.tensors import match, normal_like
 from scorefield.selftest.numbers.matching import (
     WavyEnergy,

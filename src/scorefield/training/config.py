@@ -9,11 +9,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from scorefield.diffusion import times
+from scorefield.diffusion.by_name import PROCESSES, make
 from scorefield.diffusion.denoisers import Denoiser, ScoreModel
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.diffusion.networks import NETS, Ensemble, UNet
 from scorefield.diffusion.prediction import PREDICTIONS
-from scorefield.diffusion.process import PROCESSES, Process, make
+from scorefield.diffusion.process import Process
 from scorefield.numerics.tensors import spawn
 from scorefield.training import objectives
 
@@ -28,7 +29,7 @@ LINEAR = "linear"
 class Config:
     """Everything that decides a run beside its data and the number of threads.
 
-    span: the range of the process (see `process.make`). level: the one noise ratio that is trained, 0 for all.
+    span: the range of the process (see `by_name.make`). level: the one noise ratio that is trained, 0 for all.
     shape: (channels, height, width) of images, for the network 'unet'; classes: how many labels they have.
     The process "linear" is a LinearSDE, whose table lies beside
     the weights.

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import Denoiser, ScoreModel
-from scorefield.diffusion.process import EDM
+from scorefield.diffusion.published import EDM
 from scorefield.gallery.digits.training import HIDDEN, LEVELS, PIXELS, SIGMA, convert, images, restored, uniform_start
 from scorefield.gallery.networks import dense
 from scorefield.inference import langevin, samplers

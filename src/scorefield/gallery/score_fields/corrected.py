@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import ScoreModel
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import EDM
+from scorefield.diffusion.published import EDM
 from scorefield.gallery.networks import dense
 from scorefield.gallery.report import Results, row
 from scorefield.gallery.score_fields.training import LEVELS, ROWS, STDS, TARGET, clusters, exact_clusters

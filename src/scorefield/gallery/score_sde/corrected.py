@@ -18,7 +18,7 @@ from torch import Tensor
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import Denoiser, ScoreModel
 from scorefield.diffusion.networks import MLP
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.gallery import line
 from scorefield.gallery.drawing.curves import EXACT, LEARNED, draw_bars, draw_curves, draw_paths, panels
 from scorefield.gallery.line import F64

@@ -26,7 +26,7 @@ from PIL import Image
 from scorefield.cli import entry as cli
 from scorefield.data import check_output, read_images, read_points, read_table
 from scorefield.data.tables import text
-from scorefield.diffusion.process import VE
+from scorefield.diffusion.published import VE
 from scorefield.kinds.images.estimator import ImageDensity
 from scorefield.kinds.loading import load
 from scorefield.kinds.tables.estimator import ScoreDensity

@@ -16,7 +16,8 @@ from torch import Generator, Tensor
 from scorefield.diffusion import denoisers as model_module
 from scorefield.diffusion.denoisers import Denoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import VE, VP, Process, SubVP
+from scorefield.diffusion.process import Process
+from scorefield.diffusion.published import VE, VP, SubVP
 from scorefield.inference import exponential, langevin, likelihood, samplers, walking
 from scorefield.inference.probability_flow import at
 from scorefield.inference.samplers import SAMPLERS

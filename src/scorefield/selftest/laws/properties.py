@@ -23,10 +23,11 @@ from torch import Tensor
 
 from scorefield.data import read_table, write_blocks
 from scorefield.diffusion import prediction, times
+from scorefield.diffusion.by_name import PROCESSES, make
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.diffusion.networks import NETS
-from scorefield.diffusion.process import PROCESSES, Process, make
+from scorefield.diffusion.process import Process
 from scorefield.inference import samplers
 from scorefield.inference.bound import Bound
 from scorefield.inference.likelihood import log_prob
@@ -316,7 +317,7 @@ def settings_come_back(draw: Draw) -> float:
         steps=draw.whole(1, 2**62),
         seed=draw.whole(0, 2**62),
         process=name,
-        span=dataclasses.astuple(process),  # type: ignore[call-overload]
+        span=dataclasses.astuple(process),
         predicts=draw.one_of(list(prediction.PREDICTIONS)),
         objective=draw.one_of(plain),
         network=draw.one_of(list(NETS)),

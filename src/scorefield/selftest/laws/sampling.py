@@ -12,9 +12,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import PROCESSES, VE, VP, Process, SubVP
+from scorefield.diffusion.process import Process
+from scorefield.diffusion.published import VE, VP, SubVP
 from scorefield.diffusion.times import grid
 from scorefield.inference import exponential, langevin, samplers
 from scorefield.inference.samplers import SAMPLERS
@@ -139,7 +141,7 @@ def by_recursion(name: str, process: Process, path: Grid) -> tuple[np.ndarray, .
     """Return mean and covariance at the end by the sampler's recursion in NumPy."""
     model = Gaussian(np.ones(1), GAUSSIAN.means.numpy(), GAUSSIAN.covariances.numpy())
     kind = next(kind for kind, made in PROCESSES.items() if made is type(process))
-    settings = dataclasses.asdict(process)  # type: ignore[call-overload]
+    settings = dataclasses.asdict(process)
     walk = second.Walk(model, kind, settings, path.tolist(), process.t_max)
     (_, _, a, s), (_, _, b, r) = walk.levels[0], walk.levels[-1]
 

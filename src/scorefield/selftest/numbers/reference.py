@@ -10,10 +10,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from scorefield.diffusion import sde
+from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.denoisers import ExactDenoiser, ScoreModel
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.diffusion.prediction import PREDICTIONS, coefficients, solve
-from scorefield.diffusion.process import PROCESSES, Process
+from scorefield.diffusion.process import Process
 from scorefield.inference import bound as variational
 from scorefield.inference import exponential, langevin, likelihood, samplers
 from scorefield.inference.langevin import annealed, mala, unadjusted, underdamped
