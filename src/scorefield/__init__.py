@@ -20,8 +20,8 @@ _HOME = {
     "scorefield.diffusion.prediction": ["PREDICTIONS"],
     "scorefield.diffusion.denoisers": ["Denoiser", "ExactDenoiser", "ScoreModel"],
     "scorefield.numerics.divergence": ["derivatives", "value_and_divergence"],
-    "scorefield.training.objectives": [
-        "OBJECTIVES",
+    "scorefield.training.objectives.table": ["OBJECTIVES"],
+    "scorefield.training.objectives.losses": [
         "WEIGHTS",
         "denoising",
         "denoising_energy",

@@ -18,7 +18,7 @@ from scorefield.cli.options import COMMANDS
 from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.prediction import PREDICTIONS
 from scorefield.inference.samplers import SAMPLERS
-from scorefield.training.objectives import OBJECTIVES
+from scorefield.training.objectives.table import OBJECTIVES
 
 TINY = ("--steps", 30, "--quiet")
 

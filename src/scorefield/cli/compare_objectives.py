@@ -15,7 +15,7 @@ from scorefield.kinds.tables.kind import TableKind
 from scorefield.kinds.tables.units import TableTransform
 from scorefield.reports import tables as plots
 from scorefield.training import comparison
-from scorefield.training.objectives import OBJECTIVES
+from scorefield.training.objectives.table import OBJECTIVES
 from scorefield.training.problem import Part
 
 

@@ -23,7 +23,7 @@ from scorefield.kinds.tables.problem import largest_distance
 from scorefield.numerics.tensors import spawn
 from scorefield.numerics.whitening import moments
 from scorefield.training.config import Config
-from scorefield.training.objectives import denoising
+from scorefield.training.objectives.losses import denoising
 from scorefield.training.trainer import Trainer, batches
 
 SMALLEST, PER_LEVEL, STEPS = 0.05, 6, 100

@@ -24,7 +24,7 @@ from scorefield.inference.likelihood import log_prob
 from scorefield.inference.samplers import sample
 from scorefield.numerics.shapes import Field
 from scorefield.numerics.tensors import spawn
-from scorefield.training.objectives import denoising
+from scorefield.training.objectives.losses import denoising
 from scorefield.training.trainer import Trainer, batches
 
 NARROW = float(STDS.min())

@@ -29,7 +29,7 @@ from scorefield.inference.path_integral import total_variation
 from scorefield.inference.samplers import Sampler, euler_maruyama, heun, walk
 from scorefield.kinds.tables.estimator import ScoreDensity
 from scorefield.numerics.tensors import normal_like, spawn
-from scorefield.training.objectives import denoising
+from scorefield.training.objectives.losses import denoising
 from scorefield.training.trainer import Trainer, batches
 
 TARGET = line.mixture([0.5, 0.5], [-1.0, 1.0], [0.2, 0.2])

@@ -24,7 +24,7 @@ from scorefield.runs import folder as runs
 from scorefield.runs import loading
 from scorefield.runs.folder import Run
 from scorefield.training.config import Config
-from scorefield.training.objectives import OBJECTIVES
+from scorefield.training.objectives.table import OBJECTIVES
 
 BLOCK = 1_024
 """Points are scored and written in blocks of this size."""

@@ -42,7 +42,7 @@ from scorefield.selftest.cases import F64, learned
 from scorefield.selftest.report import Check, Entry, Failures, Plan
 from scorefield.training import trainer as training
 from scorefield.training.config import Config
-from scorefield.training.objectives import OBJECTIVES
+from scorefield.training.objectives.table import OBJECTIVES
 from scorefield.training.trainer import AVERAGE, Trainer
 
 Option = TypeVar("Option")

@@ -20,8 +20,9 @@ from scorefield.numerics.tensors import dot, spawn
 from scorefield.selftest.cases import DENSITIES, F64, Wavy, f64, lattice, learned, middle_time, z_limit
 from scorefield.selftest.numbers.affine import USUAL
 from scorefield.selftest.report import Check, Entry, Failures, Plan, Worst
-from scorefield.training import objectives
-from scorefield.training.objectives import OBJECTIVES, WEIGHTS, Task, denoising, explicit, implicit, sliced
+from scorefield.training.objectives import losses, table
+from scorefield.training.objectives.losses import WEIGHTS, denoising, explicit, implicit, sliced
+from scorefield.training.objectives.table import OBJECTIVES, Task
 
 # --------------------------------------------------------------------------------------------- quadrature
 
@@ -52,17 +53,17 @@ def grid_of_normals(density: GaussianMixture, n: int) -> tuple[Tensor, Tensor, T
 
 def given_noise(noise: Tensor) -> AbstractContextManager:
     """Let the objectives draw this noise."""
-    return patch.object(objectives, "normal_like", lambda x, generator=None: noise)
+    return patch.object(losses, "normal_like", lambda x, generator=None: noise)
 
 
 def over_signs(dim: int, loss: Callable[[], Tensor]) -> Tensor:
     """Return the mean of loss() over all vectors of signs, each of which is given to every row."""
-    losses = []
+    values = []
     for signs in itertools.product((-1.0, 1.0), repeat=dim):
         v = f64(*signs)
-        with patch.object(objectives, "signs_like", lambda x, generator=None, v=v: v.to(x).expand(x.shape)):
-            losses.append(loss())
-    return torch.stack(losses).mean(0)
+        with patch.object(losses, "signs_like", lambda x, generator=None, v=v: v.to(x).expand(x.shape)):
+            values.append(loss())
+    return torch.stack(values).mean(0)
 
 
 def gradient_of(loss: Tensor, module: nn.Module) -> Tensor:
@@ -239,7 +240,7 @@ class Moments:
 
     def curvature(self) -> Tensor:
         """Return what the curvature regulariser adds, sum_i (s N_ii)^2."""
-        return objectives.CURVATURE * (self.s * self.matrix.diagonal()).square().sum()
+        return table.CURVATURE * (self.s * self.matrix.diagonal()).square().sum()
 
     def second_order(self) -> Tensor:
         """Return E (s v' N v - 2 + (v . e)^2)^2 / 4 over normal e, which is not differentiated, and signs v."""
@@ -309,7 +310,7 @@ def from_true_score(name: str, process: Process) -> float:
 
     if name == "second-order":
         step(mean_loss("denoising", model, density, t))
-    with patch.object(objectives, "implicit", lambda *args, curvature=0.0, **kw: implicit(*args, **kw)):
+    with patch.object(table, "implicit", lambda *args, curvature=0.0, **kw: implicit(*args, **kw)):
         step(mean_loss(name, model, density, t))
     x = density.sample(30, Generator().manual_seed(0)) * 2
     a, s = process.mean_coef(t), process.std(t)
@@ -381,7 +382,7 @@ def matching(plan: Plan) -> Iterator[Check]:
 
 def no_half() -> AbstractContextManager:
     """Plant sliced score matching without its factor 1/2."""
-    return patch.object(objectives, "_slice", lambda value, derivative, v: dot(v, value).square() + derivative)
+    return patch.object(losses, "_slice", lambda value, derivative, v: dot(v, value).square() + derivative)
 
 
 TESTS = {"R07": Entry("objectives", matching, no_half, smoke=True)}

@@ -25,8 +25,8 @@ from scorefield.selftest.cases import DENSITIES, F64, PROCESS_CASES, f64, middle
 from scorefield.selftest.numbers import second, second_losses
 from scorefield.selftest.numbers.affine import USUAL
 from scorefield.selftest.report import Check, Entry, Failures, Plan, Worst
-from scorefield.training import objectives
-from scorefield.training.objectives import OBJECTIVES, WEIGHTS, Task, denoising
+from scorefield.training.objectives.losses import WEIGHTS, denoising
+from scorefield.training.objectives.table import OBJECTIVES, Task
 
 THRESHOLD = 1e-10
 
@@ -218,8 +218,8 @@ def losses(process: Process, predicts: str) -> dict[str, float]:
     each = lambda loss: [loss(rows[i], x[i].numpy(), z[i].numpy(), v[i].numpy()) for i in range(len(rows))]
     found = {}
     with (
-        patch.object(objectives, "normal_like", lambda x, generator=None: z),
-        patch.object(objectives, "signs_like", lambda x, generator=None: v),
+        patch("scorefield.training.objectives.losses.normal_like", lambda x, generator=None: z),
+        patch("scorefield.training.objectives.losses.signs_like", lambda x, generator=None: v),
     ):
         for kind, row in OBJECTIVES.items():
             expected = each(lambda m, x, z, v: second_losses.objective(kind, m, x, z, v, truth))  # noqa: B023
