@@ -55,7 +55,7 @@ _MODULES = {
     "langevin": "scorefield.inference.langevin",
     "metrics": "scorefield.evaluation.metrics",
     "nets": "scorefield.diffusion.networks",
-    "plots": "scorefield.reports.tables",
+    "plots": "scorefield.reports",
     "recovery": "scorefield.inference.path_integral",
     "times": "scorefield.diffusion.times",
     "toys": "scorefield.data.toys",
