@@ -25,7 +25,7 @@ from torch import Tensor
 
 from scorefield.data import toys
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.inference.likelihood import log_prob
 from scorefield.kinds.tables.estimator import ScoreDensity
 from scorefield.numerics.tensors import signs_like, spawn

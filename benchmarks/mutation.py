@@ -34,7 +34,8 @@ from cosmic_ray.mutating import mutate_code
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 TESTS = {
-    "diffusion/process": (
+    "diffusion/process": (["diffusion/test_process"], ["diffusion/test_model", "inference/test_samplers"]),
+    "diffusion/published": (
         ["diffusion/test_process"],
         ["selftest/test_numbers", "inference/test_samplers", "inference/test_likelihood"],
     ),
@@ -43,7 +44,8 @@ TESTS = {
         ["diffusion/test_model", "selftest/test_numbers", "inference/test_samplers"],
     ),
     "numerics/divergence": (["numerics/test_divergence"], ["selftest/test_numbers", "inference/test_likelihood"]),
-    "training/objectives": (["training/test_objectives"], ["selftest/test_numbers", "training/test_training"]),
+    "training/objectives/losses": (["training/test_objectives"], ["selftest/test_numbers", "training/test_training"]),
+    "training/objectives/table": (["training/test_objectives"], ["selftest/test_numbers", "training/test_training"]),
     "inference/samplers": (
         ["inference/test_samplers"],
         ["selftest/test_numbers", "selftest/test_sampler_law", "kinds/test_estimator"],

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch import Generator, nn
 
-from scorefield.training import objectives
 from scorefield.training.config import Config
-from scorefield.training.objectives import OBJECTIVES
+from scorefield.training.objectives import losses
+from scorefield.training.objectives.table import OBJECTIVES
 
 RESULTS = Path(__file__).parent / "results" / "objectives.json"
 BATCH = {2: 256, 64: 256, 784: 32}
@@ -70,17 +70,17 @@ def image_losses() -> dict[str, Callable[[], torch.Tensor]]:
         return pull(torch.ones_like(value))[0]
 
     def sliced_by_forward_mode() -> torch.Tensor:
-        v = objectives.signs_like(x, generator)
+        v = losses.signs_like(x, generator)
         value, derivative = torch.func.jvp(score, (x,), (v,))
         return ((value * v).flatten(1).sum(1).square() / 2 + (derivative * v).flatten(1).sum(1)).mean()
 
     options = {"step": 0.05, "generator": generator}
     return {
         "energy denoising": lambda: (score(x) - target).square().flatten(1).sum(1).mean() / 2,
-        "energy sliced": lambda: objectives.sliced(score, x, generator=generator).mean(),
+        "energy sliced": lambda: losses.sliced(score, x, generator=generator).mean(),
         "energy sliced, forward mode": sliced_by_forward_mode,
-        "energy energy-sliced": lambda: objectives.sliced_energy(log_density, x, **options).mean(),
-        "energy energy-denoising": lambda: objectives.denoising_energy(log_density, x, target, **options).mean(),
+        "energy energy-sliced": lambda: losses.sliced_energy(log_density, x, **options).mean(),
+        "energy energy-denoising": lambda: losses.denoising_energy(log_density, x, target, **options).mean(),
     }
 
 

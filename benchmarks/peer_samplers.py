@@ -32,7 +32,7 @@ from torch import Tensor
 from scorefield.data import toys
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser, ScoreModel
-from scorefield.diffusion.process import EDM, VP
+from scorefield.diffusion.published import EDM, VP
 from scorefield.evaluation import metrics
 from scorefield.inference.frontier import Bench, Counted, steps_for
 from scorefield.inference.samplers import SAMPLERS, grid_for, sample

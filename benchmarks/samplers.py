@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from scorefield.data import toys
 from scorefield.diffusion import times
+from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import PROCESSES
 from scorefield.evaluation.metrics import sliced_wasserstein
 from scorefield.inference import exponential
 from scorefield.inference.adaptive import adaptive_flow, adaptive_sde

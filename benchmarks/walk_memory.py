@@ -18,7 +18,7 @@ import torch
 
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.diffusion.times import grid
 from scorefield.inference.samplers import grid_for, sample
 

@@ -15,10 +15,10 @@ from scipy.interpolate import CubicSpline
 from scorefield.cli import entry as cli
 from scorefield.cli import main, opening
 from scorefield.cli.options import COMMANDS
+from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.prediction import PREDICTIONS
-from scorefield.diffusion.process import PROCESSES
 from scorefield.inference.samplers import SAMPLERS
-from scorefield.training.objectives import OBJECTIVES
+from scorefield.training.objectives.table import OBJECTIVES
 
 TINY = ("--steps", 30, "--quiet")
 

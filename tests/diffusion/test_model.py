@@ -21,7 +21,7 @@ from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser, ScoreModel
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.diffusion.networks import MLP
 from scorefield.diffusion.prediction import PREDICTIONS
-from scorefield.diffusion.process import VE, VP, Straight
+from scorefield.diffusion.published import VE, VP, Straight
 from scorefield.numerics.tensors import signs_like
 
 

@@ -9,7 +9,7 @@ from cases import F64, each_prediction, each_process, each_process_case, f64
 from torch.testing import assert_close
 
 from scorefield.diffusion.prediction import PREDICTIONS, coefficients, noise_gain, solve
-from scorefield.diffusion.process import VE, VP, Straight
+from scorefield.diffusion.published import VE, VP, Straight
 
 EPS = torch.finfo(F64).eps
 

@@ -10,19 +10,9 @@ from mpmath import mp, mpf
 from torch import Generator
 from torch.testing import assert_close
 
-from scorefield.diffusion.process import (
-    EDM,
-    PROCESSES,
-    RATIO_MAX,
-    VE,
-    VP,
-    Cosine,
-    Process,
-    SubVP,
-    make,
-    named,
-    span_for,
-)
+from scorefield.diffusion.by_name import PROCESSES, make, named, span_for
+from scorefield.diffusion.process import RATIO_MAX, Process
+from scorefield.diffusion.published import EDM, VE, VP, Cosine, SubVP
 from scorefield.diffusion.sde import LinearSDE, simulate
 from scorefield.numerics.tensors import match
 from scorefield.selftest.numbers.coefficients import exact, relative_error

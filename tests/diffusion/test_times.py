@@ -12,7 +12,8 @@ from torch import Generator
 from torch.testing import assert_close
 
 from scorefield.diffusion import times
-from scorefield.diffusion.process import RATIO_MIN, VE, VP, Straight
+from scorefield.diffusion.process import RATIO_MIN
+from scorefield.diffusion.published import VE, VP, Straight
 
 N = 20_000
 

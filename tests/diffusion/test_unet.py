@@ -9,7 +9,7 @@ from torch import Generator
 from scorefield.diffusion.denoisers import ScoreModel
 from scorefield.diffusion.networks import Labelled, UNet
 from scorefield.diffusion.networks import unet as module
-from scorefield.diffusion.process import EDM, VP
+from scorefield.diffusion.published import EDM, VP
 
 SIZES = [(1, 7, 5), (3, 9, 16), (1, 28, 28), (2, 33, 17), (1, 1, 3), (1, 40, 64)]
 

@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from test_cli import refused, run_main  # noqa: F401
 
 from scorefield.gallery import ENTRIES, Entry, report
 from scorefield.gallery.finite_difference import published, training, tutorial
 from scorefield.numerics.tensors import spawn
-from scorefield.reports.tables import Figure
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from scorefield.gallery.digits import figures, images, training, tutorial
 from scorefield.gallery.digits import levels as digits_levels
 from scorefield.inference.langevin import step_sizes
 from scorefield.numerics.tensors import normal_like, spawn
-from scorefield.training.objectives import explicit
+from scorefield.training.objectives.losses import explicit
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from scorefield.gallery.langevin_roll.tutorial import ROLL, Trained, Way, true_s
 from scorefield.gallery.networks import dense
 from scorefield.inference.langevin import score_of
 from scorefield.numerics.tensors import spawn
-from scorefield.training.objectives import explicit, implicit
+from scorefield.training.objectives.losses import explicit, implicit
 
 F64 = torch.float64
 

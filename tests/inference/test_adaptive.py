@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import VE, VP, Cosine, Straight
+from scorefield.diffusion.published import VE, VP, Cosine, Straight
 from scorefield.inference.adaptive import adaptive_flow, adaptive_sde
 
 each_process = pytest.mark.parametrize("process", [VP(), VE(), Cosine(), Straight()], ids=lambda p: type(p).__name__)

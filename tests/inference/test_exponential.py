@@ -12,7 +12,8 @@ from torch import Generator, Tensor
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import EDM, VE, VP, Cosine, Process, Straight, SubVP
+from scorefield.diffusion.process import Process
+from scorefield.diffusion.published import EDM, VE, VP, Cosine, Straight, SubVP
 from scorefield.inference import exponential
 from scorefield.inference.samplers import SAMPLERS, churned_heun, ddim, grid_for, heun, langevin_corrector
 from scorefield.inference.step_grid import optimised

@@ -10,7 +10,8 @@ from torch import Generator
 
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import EDM, RATIO_MIN, VE, VP, Cosine, Straight, SubVP
+from scorefield.diffusion.process import RATIO_MIN
+from scorefield.diffusion.published import EDM, VE, VP, Cosine, Straight, SubVP
 from scorefield.inference import probability_flow
 
 each_process = pytest.mark.parametrize(

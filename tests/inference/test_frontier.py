@@ -13,13 +13,14 @@ from scorefield.data import toys
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.evaluation import metrics
 from scorefield.inference import frontier, probability_flow, samplers
 from scorefield.inference.frontier import Bench, Point, best, choose, steps_for
 from scorefield.inference.samplers import SAMPLERS
 from scorefield.inference.step_grid import optimised
 from scorefield.kinds.tables.estimator import ScoreDensity
+from scorefield.runs import recommendation
 
 
 def model_of(name: str) -> ExactDenoiser:
@@ -156,14 +157,14 @@ def test_a_frontier_is_read_back_only_for_its_own_model(tmp_path):
     model, other = (learned(VP(), "v", 2, net=Wavy(2, seed=seed)) for seed in (0, 1))
     points = [Point("adams", 4, 6.0, 0.1, 0.01, 0.2, 0.3), Point("ancestral", 5, 6.0, None, None, 0.1, 0.1)]
     path = tmp_path / "frontier.json"
-    assert frontier.read(path, model) is None
-    frontier.write(path, model, 0.2, points, points[0])
-    assert frontier.read(path, model) == (0.2, points[0], points)
-    assert frontier.read(path, other) is None
+    assert recommendation.read(path, model) is None
+    recommendation.write(path, model, 0.2, points, points[0])
+    assert recommendation.read(path, model) == (0.2, points[0], points)
+    assert recommendation.read(path, other) is None
     for text in ("{", "[]", path.read_text().replace('"adams"', '"magic"'), path.read_text().replace('"tol"', '"t"')):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"frontier.json is damaged: .*make it again with scorefield frontier"):
-            frontier.read(path, model)
+            recommendation.read(path, model)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from scorefield.data import toys
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import VE, VP, Straight
+from scorefield.diffusion.published import VE, VP, Straight
 from scorefield.inference import probability_flow
 from scorefield.inference.samplers import SAMPLERS
 from scorefield.inference.step_grid import optimised

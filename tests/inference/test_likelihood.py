@@ -11,7 +11,7 @@ from torch import Generator
 
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import EDM, VE, VP, Cosine, Straight, SubVP
+from scorefield.diffusion.published import EDM, VE, VP, Cosine, Straight, SubVP
 from scorefield.inference import likelihood
 from scorefield.inference.likelihood import log_prob
 

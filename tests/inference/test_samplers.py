@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import VE, VP
+from scorefield.diffusion.published import VE, VP
 from scorefield.inference import samplers
 from scorefield.inference.samplers import SAMPLERS, ddim, euler_maruyama, heun
 from scorefield.inference.walking import pairs, walk

@@ -12,7 +12,7 @@ from torch import Generator
 
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import EDM, VE, VP, Cosine, Straight, SubVP
+from scorefield.diffusion.published import EDM, VE, VP, Cosine, Straight, SubVP
 from scorefield.inference.bound import LAST, REPEATS, choice_entropy, lower_bound, lower_bound_of_levels
 from scorefield.inference.likelihood import log_prob
 

@@ -8,6 +8,7 @@ import torch
 from scipy import linalg, stats
 
 from scorefield import data
+from scorefield.evaluation import verdict as core
 from scorefield.evaluation.descriptions import frechet_distance
 from scorefield.kinds.images import evaluation
 from scorefield.kinds.images.estimator import ImageDensity
@@ -81,7 +82,7 @@ def judged(drawn: torch.Tensor, seed: int, labelled: bool = True) -> evaluation.
 @pytest.mark.slow
 def test_the_false_alarm_rate_is_the_one_that_is_stated(monkeypatch):
     """100 seeds at a rate of 0.2, which would show tests that are a little too bold: 1e-6."""
-    monkeypatch.setattr(evaluation, "FALSE_ALARMS", 0.2)
+    monkeypatch.setattr(core, "FALSE_ALARMS", 0.2)
     flagged = sum(bool(judged(striped(400, 3 * seed)[0], seed).findings) for seed in range(100, 200))
     assert flagged <= stats.binom.isf(1e-6, 100, 0.2)
 

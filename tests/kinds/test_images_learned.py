@@ -24,8 +24,8 @@ from scorefield.kinds.images.estimator import BLOCK, ImageDensity
 from scorefield.kinds.images.problem import ImageProblem
 from scorefield.kinds.images.units import PixelTransform
 from scorefield.runs import folder as runs
-from scorefield.training import objectives
 from scorefield.training.learner import Learner
+from scorefield.training.objectives import table
 
 SIDE = 6
 BARS = np.zeros((2 * SIDE, SIDE, SIDE), np.uint8)
@@ -329,10 +329,10 @@ def test_training_forgets_a_tenth_of_the_labels_and_mixes_no_classes(monkeypatch
     problem = ImageProblem.of(given, transform, 0)
     config = replace(settings.choose_settings(problem, "vp", "denoising", 0).config, steps=30)
     seen, references = [], []
-    keep, loss = ScoreModel.given, objectives.denoising
+    keep, loss = ScoreModel.given, table.denoising
     monkeypatch.setattr(ScoreModel, "given", lambda model, label: seen.append(label) or keep(model, label))
     told = lambda *a, **k: references.append(k.get("references")) or loss(*a, **k)
-    monkeypatch.setattr(objectives, "denoising", told)
+    monkeypatch.setattr(table, "denoising", told)
     learner = Learner(config, problem.prepare(config))
     seen.clear()
     for _ in zip(range(9), learner.run(), strict=False):

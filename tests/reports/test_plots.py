@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 from matplotlib.text import Text
 
+from scorefield import reports as plots
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.reports import tables as plots
 
 
 def one(kind, axes):

@@ -11,7 +11,7 @@ from torch import Generator
 
 from scorefield.diffusion.denoisers import ScoreModel
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.training import comparison
 from scorefield.training.config import Config
 from scorefield.training.problem import Part

@@ -9,8 +9,8 @@ from torch.testing import assert_close
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.numerics.divergence import along, derivatives
 from scorefield.selftest.numbers.quadrature import EXACT, as_field, field_of, grid_of_pairs, over_signs
-from scorefield.training import objectives
-from scorefield.training.objectives import denoising_energy, explicit, implicit, sliced, sliced_energy
+from scorefield.training.objectives import losses
+from scorefield.training.objectives.losses import denoising_energy, explicit, implicit, sliced, sliced_energy
 
 each_exact = pytest.mark.parametrize("form", list(EXACT))
 
@@ -123,7 +123,7 @@ LIMITS = {
     "directions": lambda field, x: implicit(field, x, probes=2, generator=drawn()),
     "sliced": lambda field, x: sliced(field, x, generator=drawn()),
     "energy": lambda field, x: sliced(field, x, generator=drawn()),
-    "energy-denoising": lambda field, x: ((field(x) + x) * objectives.signs_like(x, drawn())).sum(1).square() / 2,
+    "energy-denoising": lambda field, x: ((field(x) + x) * losses.signs_like(x, drawn())).sum(1).square() / 2,
 }
 
 
@@ -164,25 +164,25 @@ def test_for_a_relu_network_only_kinks_within_the_step_count():
 def test_the_second_order_loss_is_smallest_at_the_exact_divergence(monkeypatch):
     """Lu et al., 2022: with the exact noise, another divergence D + e h costs e^2 E h^2 / 2d more, to 1e-9."""
     from scorefield.diffusion.denoisers import ExactDenoiser
-    from scorefield.diffusion.process import VP
+    from scorefield.diffusion.published import VP
 
     density, t = DENSITIES["mixture-1d"], f64(0.3)[0]
     clean, noise, share = grid_of_pairs(density, 120)
-    monkeypatch.setattr(objectives, "normal_like", lambda x, generator=None: noise)
+    monkeypatch.setattr(losses, "normal_like", lambda x, generator=None: noise)
     model = ExactDenoiser(density, VP())
-    losses = []
+    values = []
     for size in (0.0, 0.5, -0.5):
 
         def bent(field, y, directions, step=None, size=size):
             value, terms = derivatives(field, y, directions, step)
             return value, terms + size * y.sin()[:, 0]
 
-        monkeypatch.setattr(objectives, "derivatives", bent)
-        losses.append(share @ objectives.second_order(model, clean, t))
+        monkeypatch.setattr(losses, "derivatives", bent)
+        values.append(share @ losses.second_order(model, clean, t))
     a, s = model.process.kernel(t, clean)
     excess = 0.125 * share @ ((a * clean + s * noise) / s)[:, 0].sin().square()
-    assert_close(losses[1] - losses[0], excess, rtol=1e-6, atol=1e-9)
-    assert_close(losses[2] - losses[0], excess, rtol=1e-6, atol=1e-9)
+    assert_close(values[1] - values[0], excess, rtol=1e-6, atol=1e-9)
+    assert_close(values[2] - values[0], excess, rtol=1e-6, atol=1e-9)
 
 
 # ------------------------------------------------------------------------------------------- shapes and gradients

@@ -9,7 +9,7 @@ from torch import nn
 
 from scorefield.diffusion.denoisers import ScoreModel
 from scorefield.diffusion.networks import UNet
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.numerics.tensors import normal, spawn
 from scorefield.training.optimizers import MOMENTUM, Muon, orthogonal, suits
 from scorefield.training.trainer import MUON_RATE, Trainer

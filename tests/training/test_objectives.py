@@ -26,12 +26,13 @@ from scorefield.diffusion.denoisers import ExactDenoiser, ScoreModel
 from scorefield.diffusion.densities import GaussianMixture, posterior_of_rows
 from scorefield.diffusion.networks import Energy, Ensemble
 from scorefield.diffusion.prediction import PREDICTIONS
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.numerics.tensors import match, normal_like
 from scorefield.selftest.numbers.matching import WavyEnergy
 from scorefield.selftest.numbers.quadrature import constant, grid_of_pairs, half_distance, hermite, noise_weight
-from scorefield.training import objectives
-from scorefield.training.objectives import OBJECTIVES, WEIGHTS, denoising, second_order
+from scorefield.training.objectives import losses, table
+from scorefield.training.objectives.losses import WEIGHTS, denoising, second_order
+from scorefield.training.objectives.table import OBJECTIVES
 
 each_weight = pytest.mark.parametrize("weight", [None, *WEIGHTS])
 
@@ -44,7 +45,7 @@ def equal_steps() -> tuple[torch.Tensor, torch.Tensor]:
 
 def given_noise(monkeypatch, noise: torch.Tensor) -> None:
     """Let the objectives draw this noise."""
-    monkeypatch.setattr(objectives, "normal_like", lambda x, generator=None: noise)
+    monkeypatch.setattr(losses, "normal_like", lambda x, generator=None: noise)
 
 
 # ----------------------------------------------------------------------------------------- Vincent's identity
@@ -283,8 +284,8 @@ def test_denoising_with_references_is_the_loss_against_the_mean_over_the_rows(mo
     model, t = learned(process, "v", 2, seed=2), middle_time(process, 0.4)
     x = torch.randn(5, 2, dtype=F64, generator=Generator().manual_seed(0))
     z = torch.randn(5, 2, dtype=F64, generator=Generator().manual_seed(1))
-    monkeypatch.setattr(objectives, "normal_like", lambda x, generator: z)
-    found = objectives.denoising(model, x, t, references=x)
+    monkeypatch.setattr(losses, "normal_like", lambda x, generator: z)
+    found = losses.denoising(model, x, t, references=x)
     a, s = process.mean_coef(t), process.std(t)
     masses = GaussianMixture(torch.ones(5, dtype=F64), x, torch.zeros(1, 2, 2, dtype=F64))
     clean, noise = masses.posterior(a * x + s * z, a, s)
@@ -320,14 +321,14 @@ def test_every_objective_at_any_level_is_denoising_up_to_a_constant(process, pre
     t = middle_time(process, 0.4)
     clean, noise, share = grid_of_pairs(density, 64)
     given_noise(monkeypatch, noise)
-    monkeypatch.setattr(objectives, "STEP", 0.01)
-    task = objectives.Task(None, density)
+    monkeypatch.setattr(table, "STEP", 0.01)
+    task = table.Task(None, density)
 
     def change(name: str) -> torch.Tensor:
         models = [learned(process, predicts, 1, data_std=1.7, net=WavyEnergy(1, seed)) for seed in (0, 1)]
         draw = lambda: Generator().manual_seed(0)
-        losses = [share @ OBJECTIVES[name].loss(model, clean, t, task, draw()) for model in models]
-        return (losses[1] - losses[0]).detach()
+        values = [share @ OBJECTIVES[name].loss(model, clean, t, task, draw()) for model in models]
+        return (values[1] - values[0]).detach()
 
     tolerance = 1e-3 if objective.startswith("energy") else 1e-8
     assert_close(change(objective), change("denoising"), rtol=tolerance, atol=tolerance / 10)
@@ -339,26 +340,26 @@ def test_finite_differences_at_a_level_are_close_to_automatic_ones(process):
     x = torch.randn(50, 2, dtype=F64, generator=Generator().manual_seed(0))
     t = torch.stack([middle_time(process, ratio) for ratio in (0.05, 0.3, 1.0, 3.0, 10.0)]).repeat(10)
     for difference, automatic in [("finite-difference", "implicit"), ("fd-sliced", "sliced")]:
-        losses = [
-            OBJECTIVES[name].loss(model, x, t, objectives.Task(), Generator().manual_seed(0)).detach()
+        values = [
+            OBJECTIVES[name].loss(model, x, t, table.Task(), Generator().manual_seed(0)).detach()
             for name in (difference, automatic)
         ]
-        assert_close(*losses, rtol=2e-2, atol=2e-2)
-        assert not torch.equal(*losses)
+        assert_close(*values, rtol=2e-2, atol=2e-2)
+        assert not torch.equal(*values)
 
 
 def test_curvature_at_a_level_adds_its_part():
     model, t = learned(VP(), "v", 2), f64(0.3)[0]
     x = torch.randn(9, 2, dtype=F64, generator=Generator().manual_seed(0))
     plain, bent = (
-        OBJECTIVES[name].loss(model, x, t, objectives.Task(), Generator().manual_seed(1)).detach()
+        OBJECTIVES[name].loss(model, x, t, table.Task(), Generator().manual_seed(1)).detach()
         for name in ("implicit", "curvature")
     )
     a, s = VP().kernel(t, x)
     y = (a * x + s * normal_like(x, Generator().manual_seed(1))) / s
     jacobian = torch.func.vmap(torch.func.jacrev(lambda y: model.decompose(s * y[None], t)[1][0]))(y).detach()
     squares = jacobian.diagonal(dim1=1, dim2=2).square().sum(1)
-    assert_close(bent - plain, noise_weight(model, t, None) * objectives.CURVATURE * squares, rtol=1e-9, atol=0)
+    assert_close(bent - plain, noise_weight(model, t, None) * table.CURVATURE * squares, rtol=1e-9, atol=0)
 
 
 @each_process
@@ -379,7 +380,7 @@ def test_the_likelihood_objective_is_the_weighted_loss():
     x, t = torch.randn(6, 2, dtype=F64, generator=Generator().manual_seed(0)), f64(0.4)[0]
     model = learned(VP(), "v", 2)
     row = OBJECTIVES["likelihood"]
-    loss = row.loss(model, x, t, objectives.Task(), Generator().manual_seed(2))
+    loss = row.loss(model, x, t, table.Task(), Generator().manual_seed(2))
     assert_close(loss, denoising(model, x, t, weight="noise", generator=Generator().manual_seed(2)), rtol=0, atol=0)
     assert row.law is times.log_uniform
 
@@ -389,7 +390,7 @@ def test_second_order_adds_the_loss_of_the_divergence():
     model, t = learned(VP(), "v", 1), f64(0.4)[0]
     x = torch.randn(6, 1, dtype=F64, generator=Generator().manual_seed(0))
     generator = Generator().manual_seed(2)
-    loss = OBJECTIVES["second-order"].loss(model, x, t, objectives.Task(), generator)
+    loss = OBJECTIVES["second-order"].loss(model, x, t, table.Task(), generator)
     again = Generator().manual_seed(2)
     first = denoising(model, x, t, generator=again)
     assert_close(loss, first + second_order(model, x, t, generator=again), rtol=1e-12, atol=0)
@@ -405,19 +406,19 @@ def test_second_order_with_random_signs_is_smallest_at_the_truth_in_two_dimensio
     given_noise(monkeypatch, pairs[:, 2:])
     model = ExactDenoiser(density, process)
     change = torch.zeros(2, 2, dtype=F64, requires_grad=True)
-    exact = objectives.derivatives
+    exact = losses.derivatives
 
     def bent(field, y, directions, step=None):
         value, terms = exact(field, y, directions, step)
         return value, terms + ((directions @ change) * directions).sum(-1)
 
-    monkeypatch.setattr(objectives, "derivatives", bent)
-    losses = []
+    monkeypatch.setattr(losses, "derivatives", bent)
+    values = []
     for signs in itertools.product((-1.0, 1.0), repeat=2):
         v = f64(*signs)
-        monkeypatch.setattr(objectives, "signs_like", lambda x, g=None, v=v: v.expand(x.shape))
-        losses.append(share @ second_order(model, clean, t, probes=1))
-    (slope,) = torch.autograd.grad(torch.stack(losses).mean(), change)
+        monkeypatch.setattr(losses, "signs_like", lambda x, g=None, v=v: v.expand(x.shape))
+        values.append(share @ second_order(model, clean, t, probes=1))
+    (slope,) = torch.autograd.grad(torch.stack(values).mean(), change)
     assert float(slope.abs().max()) < 1e-10
 
 
@@ -427,12 +428,12 @@ def test_the_unit_in_which_a_row_is_taken_does_not_matter(objective, monkeypatch
     density = DENSITIES["mixture-2d"]
     model, x = learned(VP(), "v", 2), density.sample(20, Generator().manual_seed(0))
     t = middle_time(VP(), 0.05)
-    task = objectives.Task(truth=density)
-    losses = []
+    task = table.Task(truth=density)
+    values = []
     for step in (0.05, 400 * torch.finfo(F64).eps):
-        monkeypatch.setattr(objectives, "STEP", step)
-        losses.append(OBJECTIVES[objective].loss(model, x, t, task, Generator().manual_seed(0)).detach())
-    assert_close(losses[0], losses[1], rtol=1e-9, atol=1e-9)
+        monkeypatch.setattr(table, "STEP", step)
+        values.append(OBJECTIVES[objective].loss(model, x, t, task, Generator().manual_seed(0)).detach())
+    assert_close(values[0], values[1], rtol=1e-9, atol=1e-9)
 
 
 def test_an_extreme_row_does_not_stop_finite_differences():
@@ -440,21 +441,21 @@ def test_an_extreme_row_does_not_stop_finite_differences():
     model = learned(VP(), "v", 2).float()
     x, t = torch.tensor([[1e5, -3.0], [0.3, 0.5]]), middle_time(VP(), 1e-3)
     for difference, automatic in [("finite-difference", "implicit"), ("fd-sliced", "sliced")]:
-        losses = [
-            OBJECTIVES[name].loss(model, x, t, objectives.Task(), Generator().manual_seed(0)).detach()
+        values = [
+            OBJECTIVES[name].loss(model, x, t, table.Task(), Generator().manual_seed(0)).detach()
             for name in (difference, automatic)
         ]
-        assert bool(losses[0].isfinite().all())
-        assert_close(losses[0][1], losses[1][1], rtol=2e-2, atol=2e-2)
+        assert bool(values[0].isfinite().all())
+        assert_close(values[0][1], values[1][1], rtol=2e-2, atol=2e-2)
 
 
 def test_what_an_objective_cannot_do_is_said():
     x, t, model = torch.ones(2, 1, dtype=F64), f64(0.5)[0], learned(VP(), "v", 1)
     with pytest.raises(ValueError, match="needs data whose score is known: a built-in Gaussian mixture"):
-        OBJECTIVES["explicit"].loss(model, x, t, objectives.Task(), Generator())
+        OBJECTIVES["explicit"].loss(model, x, t, table.Task(), Generator())
     for name in ("energy-sliced", "energy-denoising"):
         with pytest.raises(ValueError, match="it needs --network energy"):
-            OBJECTIVES[name].loss(model, x, t, objectives.Task(), Generator())
+            OBJECTIVES[name].loss(model, x, t, table.Task(), Generator())
         assert OBJECTIVES[name].energy
 
 
@@ -494,7 +495,7 @@ def test_by_default_energies_are_sliced_once():
 
     def sliced(**options: int) -> torch.Tensor:
         quartic = lambda x: -(x**4).sum(-1)
-        return objectives.sliced_energy(quartic, x, step=1e-2, generator=Generator().manual_seed(1), **options)
+        return losses.sliced_energy(quartic, x, step=1e-2, generator=Generator().manual_seed(1), **options)
 
     assert torch.equal(sliced(), sliced(slices=1))
     assert not torch.allclose(sliced(), sliced(slices=2))
@@ -505,5 +506,5 @@ def test_a_second_difference_that_rounding_swallows_names_one_that_it_does_not(s
     """The fourth root of the rounding error, and a thousand of it where numbers are large."""
     x = torch.full((2, 1), size)
     with pytest.raises(ValueError, match=f"; use about {suggested}, or float64"):
-        objectives.sliced_energy(lambda x: -x.square().sum(-1), x, step=1e-6)
-    objectives.sliced_energy(lambda x: -x.square().sum(-1), x, step=1.01 * float(suggested), generator=Generator())
+        losses.sliced_energy(lambda x: -x.square().sum(-1), x, step=1e-6)
+    losses.sliced_energy(lambda x: -x.square().sum(-1), x, step=1.01 * float(suggested), generator=Generator())

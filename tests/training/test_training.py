@@ -10,9 +10,10 @@ import torch
 from cases import f64, learned, table_learner
 from torch import Generator
 
+from scorefield.diffusion.by_name import make
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import VP, make
+from scorefield.diffusion.published import VP
 from scorefield.kinds.tables.problem import TableProblem, choose_transform, in_model_units, largest_distance
 from scorefield.kinds.tables.units import TableTransform
 from scorefield.numerics.whitening import moments

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from scorefield import reports as plots
 from scorefield.cli import console, opening
 from scorefield.cli.options import CompareObjectives
 from scorefield.cli.request import seconds
@@ -13,9 +14,8 @@ from scorefield.diffusion.densities import GaussianMixture
 from scorefield.kinds.tables import source
 from scorefield.kinds.tables.kind import TableKind
 from scorefield.kinds.tables.units import TableTransform
-from scorefield.reports import tables as plots
 from scorefield.training import comparison
-from scorefield.training.objectives import OBJECTIVES
+from scorefield.training.objectives.table import OBJECTIVES
 from scorefield.training.problem import Part
 
 

@@ -1,11 +1,11 @@
 """`scorefield density`: the density of a RUN of one or two columns on a grid."""
 
 from scorefield import data
+from scorefield import reports as plots
 from scorefield.cli import console, opening
 from scorefield.cli.options import Density
 from scorefield.kinds.tables import density_grid
 from scorefield.kinds.tables.kind import known_rows
-from scorefield.reports import tables as plots
 
 
 def run(options: Density) -> None:

@@ -6,11 +6,13 @@ import sys
 from rich.console import Console
 from rich.progress import track
 
+from scorefield import reports as plots
 from scorefield.cli import console, opening
 from scorefield.cli.options import Frontier
 from scorefield.inference import frontier
 from scorefield.kinds.tables.kind import FRONTIER
-from scorefield.reports import tables as plots
+from scorefield.reports import frontier as drawn
+from scorefield.runs import recommendation
 from scorefield.runs.checkpoint import unseal
 
 
@@ -27,12 +29,12 @@ def run(options: Frontier) -> None:
     total = len(frontier.plan())
     points = list(track(found, "samplers", total, console=Console(stderr=True), transient=True, disable=hidden))
     recommended = frontier.choose(model, options.tol, options.seed, points)
-    frontier.write(path, model, options.tol, points, recommended)
+    recommendation.write(path, model, options.tol, points, recommended)
     folder = options.run / "figures"
     folder.mkdir(exist_ok=True)
-    plots.save(frontier.draw(points, options.tol, recommended), folder / "frontier.png")
+    plots.save(drawn.draw(points, options.tol, recommended), folder / "frontier.png")
     if options.json:
         print(json.dumps({"run": str(options.run), **unseal(path)}))
     else:
-        print(*frontier.lines(points, options.tol, recommended), sep="\n")
+        print(*drawn.lines(points, options.tol, recommended), sep="\n")
     console.speaker(options)(f"wrote {path} and drew {folder / 'frontier.png'}")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from scorefield import reports as plots
 from scorefield.cli import console, opening
 from scorefield.cli.options import Plot
-from scorefield.reports import tables as plots
 from scorefield.runs import metrics_log
 from scorefield.runs.folder import Run
 

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from scorefield.diffusion import prediction
 from scorefield.diffusion.densities import DiagonalGaussian, GaussianMixture
-from scorefield.diffusion.networks import Labelled
+from scorefield.diffusion.networks.energy import HasPotential
+from scorefield.diffusion.networks.ensemble import members_of
+from scorefield.diffusion.networks.guided import Labelled
 from scorefield.diffusion.process import Process
 from scorefield.numerics.divergence import value_and_divergence
 from scorefield.numerics.shapes import Field, PerSample, Samples, Times
@@ -59,6 +61,10 @@ class Denoiser(nn.Module, abc.ABC):
         """Return the score at a fixed time as a function of x alone."""
         return lambda x: self.score(x, t)
 
+    def _kernel(self, t: Times) -> tuple[Tensor, Tensor]:
+        """Return (a, s) at t in float64, (n,) or ()."""
+        return self.process.mean_coef(t.double()), self.process.std(t.double())
+
     def velocity(self, x: Samples, t: Times) -> Samples:
         """Return dx/dt of the probability flow, a' clean + s' noise (Song et al., 2021, eq. 13)."""
         clean, noise = self.decompose(x, t)
@@ -81,7 +87,7 @@ class Denoiser(nn.Module, abc.ABC):
     def prior(self) -> GaussianMixture | DiagonalGaussian:
         """Return N(a m, a^2 C + s^2 I) at t_max: where the noised data are, with m and C the data's moments."""
         t = torch.tensor(self.process.t_max, dtype=torch.float64)
-        a, s = self.process.mean_coef(t).to(self.mean), self.process.std(t).to(self.mean)
+        a, s = self.process.kernel(t, self.mean)
         if self.covariance.ndim == 1:
             return DiagonalGaussian(self.mean, self.covariance).noised(a, s)
         return GaussianMixture.gaussian(self.mean, self.covariance).noised(a, s)
@@ -127,7 +133,7 @@ class ScoreModel(Denoiser):
     def predict(self, x: Samples, t: Times) -> Samples:
         if self.base is None:
             return self._correction(x, t)
-        clean, noise = self._base_like(x).posterior(x, *self._kernel(t))
+        clean, noise = self._like(self.base, x).posterior(x, *self._kernel(t))
         p, q = (match(c, x) for c in self.coefficients(t))
         return self._correction(x, t) + p * clean + q * noise
 
@@ -137,7 +143,7 @@ class ScoreModel(Denoiser):
         """Return the noise and its divergence in x: in closed form of the base, of the network as in the parent."""
         if self.base is None:
             return super().noise_and_divergence(x, t, probes, sketch)
-        kernel, base = self._kernel(t), self._base_like(x)
+        kernel, base = self._kernel(t), self._like(self.base, x)
         gain = prediction.noise_gain(*kernel, *self.coefficients(t))
         network = lambda y: match(gain, y) * self._correction(y, t)
         correction, divergence = value_and_divergence(network, x, probes, sketch=sketch)
@@ -150,8 +156,11 @@ class ScoreModel(Denoiser):
     @property
     def has_potential(self) -> bool:
         """Whether the network is the gradient of a number, so that the score is that of a log-density."""
-        nets = getattr(self.net, "members", [self.net])
-        return all(hasattr(net, "potential") for net in nets)
+        return len(self._with_potential()) == len(members_of(self.net))
+
+    def _with_potential(self) -> list[HasPotential]:
+        """Return the members of the network, those that are gradients of a number."""
+        return [net for net in members_of(self.net) if isinstance(net, HasPotential)]
 
     def log_potential(self, x: Samples, t: Times) -> PerSample:
         """Return log p_t(x) up to a constant of each t, whose gradient is the score, for networks with a potential.
@@ -166,11 +175,12 @@ class ScoreModel(Denoiser):
         a, s = self._kernel(t)
         p, q = self.coefficients(t)
         n, determinant = torch.hypot(a * self.data_std, s), a * q - s * p
-        potential = self.net.potential(x / match(n, x), (s / a).log().to(x).expand(len(x)))  # type: ignore[operator]
+        z, log_ratio = x / match(n, x), (s / a).log().to(x).expand(len(x))
+        potential = torch.stack([net.potential(z, log_ratio) for net in self._with_potential()]).mean(0)
         correction = (a * n / (s * determinant)).to(x) * potential
         if self.base is None:
             return (p / (2 * s * determinant)).to(x) * dot(x, x) - correction
-        return self._base_like(x).log_prob(x, a, s) - correction
+        return self._like(self.base, x).log_prob(x, a, s) - correction
 
     def _correction(self, x: Samples, t: Times) -> Samples:
         a, s = self._kernel(t)
@@ -181,12 +191,9 @@ class ScoreModel(Denoiser):
             raise ValueError(f"expected a network that keeps the shape {tuple(x.shape)}; got {tuple(answer.shape)}")
         return answer
 
-    def _kernel(self, t: Times) -> tuple[Tensor, Tensor]:
-        return self.process.mean_coef(t.double()), self.process.std(t.double())
-
-    def _base_like(self, x: Samples) -> GaussianMixture:
-        base = self.base if self._single is None or x.dtype != torch.float32 else self._single
-        return base.like(x)  # type: ignore[union-attr]
+    def _like(self, base: GaussianMixture, x: Samples) -> GaussianMixture:
+        """Return the base in the type of x."""
+        return (base if self._single is None or x.dtype != torch.float32 else self._single).like(x)
 
     def decompose(self, x: Samples, t: Times) -> tuple[Samples, Samples]:
         a, s = self.process.kernel(t, x)
@@ -211,8 +218,7 @@ class ExactDenoiser(Denoiser):
         return self.decompose(x, t)[1]
 
     def decompose(self, x: Samples, t: Times) -> tuple[Samples, Samples]:
-        t = t.double()
-        return self.density.posterior(x, self.process.mean_coef(t), self.process.std(t))
+        return self.density.posterior(x, *self._kernel(t))
 
     def noise_and_divergence(
         self, x: Samples, t: Times, probes: Tensor | None = None, sketch: int = 0
@@ -220,5 +226,4 @@ class ExactDenoiser(Denoiser):
         """Return the noise and its divergence in x, in closed form; probes are for other models."""
         if probes is not None:
             return super().noise_and_divergence(x, t, probes, sketch)
-        t = t.double()
-        return self.density.noise_and_divergence(x, self.process.mean_coef(t), self.process.std(t))
+        return self.density.noise_and_divergence(x, *self._kernel(t))

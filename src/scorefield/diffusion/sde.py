@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,15 @@ ACCURACY = 1e-9
 
 NODES = 8
 """Gauss-Legendre nodes in half a cell."""
+
+
+class _Parts(NamedTuple):
+    """What the table tells at times t, each of the shape of t: F = log a, s/a, f and (s/a)'."""
+
+    log_mean: Tensor
+    ratio: Tensor
+    drift: Tensor
+    ratio_rate: Tensor
 
 
 class LinearSDE(Process):
@@ -77,30 +87,28 @@ class LinearSDE(Process):
         """Return F and log s/a at log t (n,), and their slopes, each (n, 2)."""
         return _spline(self._breaks, self._coefficients, log_time)
 
-    def _parts(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return F, s/a, f and (s/a)' at t: the spline, and below its first node a line and a power of t."""
+    def _parts(self, t: Tensor) -> _Parts:
+        """Return what the spline tells at t, and below its first node a line and a power of t."""
         flat = t.reshape(-1)
         late = flat.clamp(self._start, self.t_max)
         (mean, log_ratio), slopes = (part.unbind(1) for part in self._log_time_spline(late.log()))
         ratio, share = log_ratio.exp(), flat / self._start
         early = flat < self._start
-        power = self._power
-        rows = (
-            torch.where(early, self._first_mean * share, mean),
-            torch.where(early, self._first_ratio * share**power, ratio),
-            torch.where(early, self._first_mean / self._start, slopes[0] / late),
-            torch.where(
-                early, self._first_ratio / self._start * power * share ** (power - 1), ratio * slopes[1] / late
-            ),
+        power, first_rate = self._power, self._first_ratio / self._start * self._power
+        chosen = lambda before, after: torch.where(early, before, after).reshape(t.shape)
+        return _Parts(
+            log_mean=chosen(self._first_mean * share, mean),
+            ratio=chosen(self._first_ratio * share**power, ratio),
+            drift=chosen(self._first_mean / self._start, slopes[0] / late),
+            ratio_rate=chosen(first_rate * share ** (power - 1), ratio * slopes[1] / late),
         )
-        return tuple(row.reshape(t.shape) for row in rows)  # type: ignore[return-value]
 
     def drift(self, t: Tensor) -> Tensor:
-        return self._parts(t)[2]
+        return self._parts(t).drift
 
     def diffusion(self, t: Tensor) -> Tensor:
-        mean, ratio, _, ratio_rate = self._parts(t)
-        square = torch.where(t > 0, 2 * mean.exp() ** 2 * ratio * ratio_rate, self._diffusion_at_zero**2)
+        at = self._parts(t)
+        square = torch.where(t > 0, 2 * at.log_mean.exp() ** 2 * at.ratio * at.ratio_rate, self._diffusion_at_zero**2)
         return square.clamp(min=0).sqrt()
 
     @property
@@ -109,18 +117,18 @@ class LinearSDE(Process):
         return self._first_ratio / math.sqrt(self._start) if self._power == 0.5 else 0.0
 
     def mean_coef(self, t: Tensor) -> Tensor:
-        return self._parts(t)[0].exp()
+        return self._parts(t).log_mean.exp()
 
     def std(self, t: Tensor) -> Tensor:
-        mean, ratio, _, _ = self._parts(t)
-        return mean.exp() * ratio
+        at = self._parts(t)
+        return at.log_mean.exp() * at.ratio
 
     def ratio(self, t: Tensor) -> Tensor:
-        return self._parts(t)[1]
+        return self._parts(t).ratio
 
     def std_rate(self, t: Tensor) -> Tensor:
-        mean, ratio, f, ratio_rate = self._parts(t)
-        return mean.exp() * (f * ratio + ratio_rate)
+        at = self._parts(t)
+        return at.log_mean.exp() * (at.drift * at.ratio + at.ratio_rate)
 
     def time(self, ratio: Tensor) -> Tensor:
         flat = ratio.reshape(-1)

@@ -1,7 +1,7 @@
 """The verdict on a model's samples, in a sentence: all tests together, and the causes of what they reject."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,45 +58,80 @@ def verdict(
         samples=samples, held_out=held_out, train=held_out if train is None else train
     )
     if train is None:
-        if len(held_out) < 2 * MIN_ROWS:
-            raise ValueError(
-                f"expected at least {2 * MIN_ROWS} held-out rows where there are no training rows; got {len(held_out)}"
-            )
-        reference, held_out = draw(held_out, len(held_out), generator).tensor_split(2)
+        held_out, reference = _halved(held_out, generator)
     names = [f"column {j + 1}" for j in range(samples.shape[1])] if names is None else names
-
-    copied = None if train is None else _copied(samples, held_out, reference, generator)
+    copied = None
+    if train is not None:
+        white = _whitening(reference)
+        pieces = white(samples), white(held_out), white(reference)
+        copied = copies(*pieces, "about {:.0%} of the samples are copies of training rows", generator)
     x, y, reference = _spread_integers([samples, held_out, reference], generator)
     white = _whitening(reference)
     label, modes = find_modes(white(reference), generator)
+    in_mode = label(white(reference))
+    place = lambda k: _place(reference[in_mode == k], reference, names)
+    modes_called = [f"mode {k + 1} of {modes} (around {place(k)})" for k in range(modes)]
+    seen = Seen(x, y, label(white(x)), label(white(y)), modes_called)
+    ask = lambda x, y, level: _shape_findings(x, y, reference, names, level, generator)
     tests = 3 * len(names) + modes + 1 + (copied is not None)
-    level = FALSE_ALARMS / tests
+    findings = judge(seen, copied, len(reference), ask, tests, generator)
+    told = ("shift", "spread") if copied is None else tuple(SEEN)
+    findings.sort(key=lambda finding: (finding.kind != "copies", -finding.effect))
+    return as_verdict(findings, tests, len(samples), len(held_out), told)
 
-    findings = []
+
+@dataclass(frozen=True)
+class Seen:
+    """Samples x and held-out rows y as tests see them, each (n, k), the modes that they are in, and those's names.
+
+    own (S,) and others (H,): the modes of x and of y, 0 to their number - 1; no names where shares are not looked at.
+    """
+
+    x: Tensor
+    y: Tensor
+    own: Tensor
+    others: Tensor
+    names: Sequence[str]
+
+
+def copies(samples: Rows, held_out: Rows, train: Rows, words: str, generator: Generator) -> Finding:
+    """Return what the test for copies of training rows finds; words: the sentence, with room for their share."""
+    p_value, share = copying_test(samples, held_out, train, generator)
+    return Finding("copies", words.format(share), p_value, share)
+
+
+def judge(
+    seen: Seen,
+    copied: Finding | None,
+    trained: int,
+    ask: Callable[[Tensor, Tensor, float], list[Finding]],
+    tests: int,
+    generator: Generator,
+) -> list[Finding]:
+    """Return what is wrong: copies, shares of modes, and what is asked of the rest, each test held to its level.
+
+    copied: what the test for copies found, None where none was made. Where there are copies, which are not independent,
+    one sample per 10 of so many training rows is asked further; where modes have wrong shares, the rows of surplus are
+    left out. ask: (x, y, level) -> findings.
+    """
+    level, findings = FALSE_ALARMS / tests, []
+    x, y, own = seen.x, seen.y, seen.own
     if copied is not None and copied.p_value <= level:
         findings.append(copied)
-        x = draw(x, max(MIN_ROWS, len(reference) // INDEPENDENT), generator)
-    labels = [label(white(rows)) for rows in (x, y, reference)]
-    place = lambda k: _place(reference[labels[2] == k], reference, names)
-    modes_called = [f"mode {k + 1} of {modes} (around {place(k)})" for k in range(modes)]
-    if found := mode_findings(labels[0], labels[1], modes_called, level):
+        kept = draw(torch.arange(len(x)), max(MIN_ROWS, trained // INDEPENDENT), generator)
+        x, own = x[kept], own[kept]
+    if seen.names and (found := mode_findings(own, seen.others, seen.names, level)):
         findings += found
-        x, y = same_shares(x, y, labels[0], labels[1], generator)
-    if min(len(x), len(y)) >= MIN_ROWS:
-        findings += _shape_findings(x, y, reference, names, level, generator)
-
-    findings.sort(key=lambda finding: (finding.kind != "copies", -finding.effect))
-    seen = visible(len(samples), len(held_out), level)
-    if copied is None:
-        del seen["copies"]
-    return as_verdict(findings, tests, len(samples), len(held_out), seen)
+        x, y = same_shares(x, y, own, seen.others, generator)
+    return findings + (ask(x, y, level) if min(len(x), len(y)) >= MIN_ROWS else [])
 
 
-def as_verdict(findings: list[Finding], tests: int, samples: int, rows: int, visible: dict[str, float]) -> Verdict:
-    """Return the verdict that findings make, in a sentence; visible: what would have been seen nine times in ten."""
+def as_verdict(findings: list[Finding], tests: int, samples: int, rows: int, told: Collection[str]) -> Verdict:
+    """Return the verdict that findings make, in a sentence; told: what it says would have been seen (see SEEN)."""
     sizes = f"{tests} tests, {samples:,} samples against {rows:,} rows, family false-alarm rate {FALSE_ALARMS:g}"
-    sentence = _unlike(findings, sizes) if findings else _alike(visible, sizes)
-    return Verdict(sentence, tuple(findings), tests, samples, rows, FALSE_ALARMS, visible)
+    seen = {name: size for name, size in visible(samples, rows, FALSE_ALARMS / tests).items() if name in told}
+    sentence = _unlike(findings, sizes) if findings else _alike(seen, sizes)
+    return Verdict(sentence, tuple(findings), tests, samples, rows, FALSE_ALARMS, seen)
 
 
 SEEN = {
@@ -148,6 +183,16 @@ def _shape_findings(
     return findings
 
 
+def _halved(held_out: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Return half of the held-out rows, and the other half to stand for training rows, drawn at random."""
+    if len(held_out) < 2 * MIN_ROWS:
+        raise ValueError(
+            f"expected at least {2 * MIN_ROWS} held-out rows where there are no training rows; got {len(held_out)}"
+        )
+    reference, held_out = draw(held_out, len(held_out), generator).tensor_split(2)
+    return held_out, reference
+
+
 def _whitening(reference: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the map to columns that are standardised and decorrelated as those of reference rows are."""
     mean, std = reference.mean(0), reference.std(0)
@@ -168,9 +213,3 @@ def _place(rows: Tensor, reference: Tensor, names: Sequence[str]) -> str:
     centre = rows.mean(0)
     furthest = ((centre - reference.mean(0)) / reference.std(0)).nan_to_num().abs().argsort(descending=True)[:3]
     return ", ".join(f"{names[j]} = {float(centre[j]):.3g}" for j in sorted(furthest.tolist()))
-
-
-def _copied(samples: Tensor, held_out: Tensor, train: Tensor, generator: Generator) -> Finding:
-    white = _whitening(train)
-    p_value, share = copying_test(white(samples), white(held_out), white(train), generator)
-    return Finding("copies", f"about {share:.0%} of the samples are copies of training rows", p_value, share)

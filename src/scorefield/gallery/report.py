@@ -9,8 +9,8 @@ from matplotlib.animation import PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from scorefield import reports as plots
 from scorefield.data import atomic
-from scorefield.reports import tables as plots
 
 Results = dict[str, object]
 """The rows of an entry by name, each a dictionary as `row` makes it."""

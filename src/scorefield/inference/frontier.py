@@ -2,25 +2,20 @@
 
 import copy
 import dataclasses
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from scorefield.data import atomic
 from scorefield.diffusion.denoisers import Denoiser
 from scorefield.evaluation import metrics
 from scorefield.inference import probability_flow
 from scorefield.inference.samplers import SAMPLERS, SamplerRow, grid_for
 from scorefield.numerics.shapes import Samples, Times
 from scorefield.numerics.tensors import spawn
-from scorefield.reports.tables import Figure
-from scorefield.runs.checkpoint import CheckpointError, seal, sha256, unseal
 
 BUDGETS = (6, 8, 12, 16, 24, 35, 50, 70, 100)
 """Evaluations a sample at which every sampler is measured."""
@@ -169,85 +164,3 @@ def choose(model: Denoiser, tol: float, seed: int = 0, points: Sequence[Point] =
         f"no sampler reached an error of {tol:g} standard deviations within {LARGER[-1]} evaluations; "
         f"{smallest.sampler} came to {smallest.error:.2g} +- {smallest.stderr:.1g}: ask for that, or take adaptive_flow"
     )
-
-
-def lines(points: Sequence[Point], tol: float, recommended: Point) -> list[str]:
-    """Return a frontier as a table of lines, with the recommendation last."""
-    number = lambda value, error: "" if value is None else f"{value:10.2g} +- {error:.1g}"
-    found = [f"{'sampler':20}{'steps':>6}{'evaluations':>13}{'error':>14}{'energy distance':>26}"]
-    for p in points:
-        error, change = number(p.error, p.stderr), number(p.change, p.change_stderr)
-        found.append(f"{p.sampler:20}{p.steps:6,}{p.evaluations:13.1f}{error:>21}{change:>23}".rstrip())
-    found.append(
-        "error: root mean square distance to the converged flow of the same latents, standard deviations of the data"
-    )
-    found.append("energy distance: change of it to fresh samples of that flow, against those of the same latents")
-    return [*found, f"recommended for an error of {tol:g}: {describe(recommended)}"]
-
-
-def describe(point: Point) -> str:
-    """Return a point in words."""
-    error = "" if point.error is None else f": error {point.error:.2g} +- {point.stderr:.1g}"
-    return f"{point.sampler}, {point.steps} steps, {point.evaluations:g} evaluations{error}"
-
-
-def draw(points: Sequence[Point], tol: float, recommended: Point) -> Figure:
-    """Return a figure of errors and of changes of the energy distance against evaluations."""
-    figure = Figure((12, 4.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    styles = itertools.cycle(("-", "--", ":"))
-    for i, (name, row) in enumerate(SAMPLERS.items()):
-        own = [point for point in points if point.sampler == name]
-        style = {"color": f"C{i % 10}", "marker": ".", "linestyle": next(styles), "label": name}
-        if own and not row.stochastic:
-            left.plot([p.evaluations for p in own], [p.error for p in own], **style)
-        changes = [max(abs(p.change or 0.0), p.change_stderr or 0.0) for p in own]
-        right.plot([p.evaluations for p in own], changes, **style)
-    left.axhline(tol, color="0.6", linewidth=0.8)
-    left.plot(recommended.evaluations, recommended.error, "k*", markersize=14, label="recommended")
-    left.set(title="Distance to the converged flow", ylabel="RMS error (standard deviations of the data)")
-    right.set(title="Change of the energy distance, or its error where that is larger", ylabel="model units")
-    for axes in (left, right):
-        axes.set(xscale="log", yscale="log", xlabel="evaluations of the model a sample")
-    left.legend(fontsize=8, frameon=False)
-    right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return figure
-
-
-def fingerprint(model: Denoiser) -> str:
-    """Return a digest of a model's weights, by which a frontier is known to be of this model."""
-    tensors = [value.detach().cpu().contiguous().numpy().tobytes() for value in model.state_dict().values()]
-    return sha256(b"".join(tensors))
-
-
-def write(path: Path, model: Denoiser, tol: float, points: Sequence[Point], recommended: Point) -> None:
-    """Write a frontier as JSON, whole or not at all."""
-    content = {
-        "model": fingerprint(model),
-        "tol": tol,
-        "recommended": dataclasses.asdict(recommended),
-        "points": [dataclasses.asdict(point) for point in points],
-    }
-    atomic.write(path, seal(content))
-
-
-def read(path: Path, model: Denoiser) -> tuple[float, Point, list[Point]] | None:
-    """Return tol, recommendation and points of a frontier; None where there is none, or it is of another model.
-
-    Raises CheckpointError where the file is damaged.
-    """
-    if not path.is_file():
-        return None
-    try:
-        content = unseal(path)
-        if content["model"] != fingerprint(model):
-            return None
-        points = [Point(**point) for point in content["points"]]
-        recommended = Point(**content["recommended"])
-        if recommended.sampler not in SAMPLERS or not recommended.steps >= 1:
-            raise ValueError(f"it recommends {recommended.steps} steps of {recommended.sampler!r}")
-        return float(content["tol"]), recommended, points
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is damaged: {error}; delete it, or make it again with scorefield frontier"
-        ) from error

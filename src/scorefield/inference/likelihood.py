@@ -83,8 +83,19 @@ def log_prob(
         model = model.with_single_network()
     size = max(1, min(BLOCK, DERIVATIVES // (d if count is None else count + sketch)))
     parts = [_block(model, part, count, sketch, tol, ratio_min, errors, generator) for part in x.split(size)]
-    columns = [None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)]
-    return LogProb(*columns)  # type: ignore[arg-type]
+    return LogProb(
+        torch.cat([part.value for part in parts]),
+        torch.cat([part.stderr for part in parts]),
+        torch.cat([part.evaluations for part in parts]),
+        _joined([part.solver_error for part in parts]),
+        _joined([part.start_error for part in parts]),
+    )
+
+
+def _joined(parts: list[PerSample | None]) -> PerSample | None:
+    """Return the parts of a column as one, None where it was not asked for."""
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None
 
 
 @torch.no_grad()

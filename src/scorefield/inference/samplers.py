@@ -113,7 +113,7 @@ def langevin_corrector(snr: float | None = None, generator: Generator | None = N
         raise ValueError(f"expected a positive signal-to-noise ratio; got {snr}")
 
     def step(model: Denoiser, x: Samples, t: Tensor, u: Tensor) -> Samples:
-        a, s = model.process.mean_coef(u).to(x), model.process.std(u).to(x)
+        a, s = model.process.kernel(u, x)
         score, z = -model.decompose(x, u)[1] / s, normal_like(x, generator)
         share = (1 - model.process.ratio(u) / model.process.ratio(t)).to(x)
         size = share * s**2 / 2 if snr is None else 2 * (a * snr * _mean_norm(z) / _mean_norm(score)) ** 2

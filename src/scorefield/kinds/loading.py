@@ -11,7 +11,8 @@ from scorefield.runs.folder import Run
 def load(folder: str | Path) -> Any:  # noqa: ANN401, each kind has its own
     """Return the fitted estimator of a RUN folder, made by `save` or by the command line; no pickle is read.
 
-    A ScoreDensity where the run is one of a table, an ImageDensity where it is one of images. Raises ValueError where the folder is not a run or is damaged.
+    A ScoreDensity where the run is one of a table, an ImageDensity where it is one of images. Raises ValueError where
+    the folder is not a run or is damaged.
     """
     return estimator_of(runs.read(Path(folder)))
 

@@ -14,7 +14,8 @@ from torch import Generator, Tensor, nn
 
 from scorefield.diffusion.denoisers import ScoreModel
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import EDM, VE, VP, Cosine, Process, Straight, SubVP
+from scorefield.diffusion.process import Process
+from scorefield.diffusion.published import EDM, VE, VP, Cosine, Straight, SubVP
 from scorefield.diffusion.sde import LinearSDE
 from scorefield.kinds.tables.problem import TableProblem
 from scorefield.training.config import Config

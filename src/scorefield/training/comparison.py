@@ -18,7 +18,7 @@ from scorefield.inference.likelihood import EXACT_UP_TO, PROBES
 from scorefield.numerics.tensors import dot, normal_like, signs_like, spawn
 from scorefield.numerics.whitening import moments
 from scorefield.training.config import Config
-from scorefield.training.objectives import OBJECTIVES
+from scorefield.training.objectives.table import OBJECTIVES
 from scorefield.training.problem import Part, truth_for
 from scorefield.training.trainer import Trainer, batches
 

@@ -9,13 +9,15 @@ import torch
 from torch import Generator, Tensor, nn
 
 from scorefield.diffusion import times
+from scorefield.diffusion.by_name import PROCESSES, make
 from scorefield.diffusion.denoisers import Denoiser, ScoreModel
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.diffusion.networks import NETS, Ensemble, UNet
 from scorefield.diffusion.prediction import PREDICTIONS
-from scorefield.diffusion.process import PROCESSES, Process, make
+from scorefield.diffusion.process import Process
 from scorefield.numerics.tensors import spawn
-from scorefield.training import objectives
+from scorefield.training.objectives.losses import denoising
+from scorefield.training.objectives.table import OBJECTIVES, Task
 
 UNET = "unet"
 """The network of images."""
@@ -28,7 +30,7 @@ LINEAR = "linear"
 class Config:
     """Everything that decides a run beside its data and the number of threads.
 
-    span: the range of the process (see `process.make`). level: the one noise ratio that is trained, 0 for all.
+    span: the range of the process (see `by_name.make`). level: the one noise ratio that is trained, 0 for all.
     shape: (channels, height, width) of images, for the network 'unet'; classes: how many labels they have.
     The process "linear" is a LinearSDE, whose table lies beside
     the weights.
@@ -59,13 +61,13 @@ class Config:
             _require_one_of("process", self.process, PROCESSES)
             process = make(self.process, self.span)
         _require_one_of("predicts", self.predicts, PREDICTIONS)
-        _require_one_of("objective", self.objective, objectives.OBJECTIVES)
+        _require_one_of("objective", self.objective, OBJECTIVES)
         _require_one_of("network", self.network, [UNET] if self.shape else NETS)
-        if objectives.OBJECTIVES[self.objective].energy and self.network != "energy":
+        if OBJECTIVES[self.objective].energy and self.network != "energy":
             raise ValueError(f"the objective {self.objective!r} takes differences of an energy: add --network energy")
         if self.shape and self.predicts != "v":
             raise ValueError(f"the network of images predicts 'v'; got {self.predicts!r}; leave out --predicts")
-        if self.level and objectives.OBJECTIVES[self.objective].law:
+        if self.level and OBJECTIVES[self.objective].law:
             raise ValueError(f"the objective {self.objective!r} is a law of all levels; leave out --level")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -121,23 +123,23 @@ class Config:
             if not low <= self.level <= high:
                 raise ValueError(f"expected a level between {low:g} and {high:g}, in data stds; got {self.level:g}")
             return times.level(float(process.time(torch.tensor(self.level, dtype=torch.float64))))
-        own = objectives.OBJECTIVES[self.objective].law
+        own = OBJECTIVES[self.objective].law
         return own(process) if own else times.lognormal(process, self.noise_median, self.noise_spread)
 
     def loss(self, model: Denoiser, truth: GaussianMixture | None = None) -> Callable[[Tensor, Generator], Tensor]:
         """Return what training follows: (x, generator) -> the objective of each row of x, at times drawn from the law.
 
         The batch itself serves as references, for less variance, but not where rows have classes, since other rows
-        may be of other classes. truth: see `objectives.Task`.
+        may be of other classes. truth: see `table.Task`.
         """
-        law, row = self.law(model.process), objectives.OBJECTIVES[self.objective]
-        task = lambda x: objectives.Task(None if self.classes else x, truth)
+        law, row = self.law(model.process), OBJECTIVES[self.objective]
+        task = lambda x: Task(None if self.classes else x, truth)
         return lambda x, generator: row.loss(model, x, law(len(x), generator), task(x), generator)
 
     def validation_loss(self, model: Denoiser) -> Callable[[Tensor, Generator], Tensor]:
         """Return what decides: the denoising loss on single draws of noise, whatever the objective."""
         law = self.law(model.process)
-        return lambda x, generator: objectives.denoising(model, x, law(len(x), generator), generator=generator)
+        return lambda x, generator: denoising(model, x, law(len(x), generator), generator=generator)
 
 
 def _require_one_of(option: str, value: str, choices: Collection[str]) -> None:

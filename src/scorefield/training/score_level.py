@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ def score_ratio(views: Sequence[Denoiser], parts: Sequence[Tensor], seed: int) -
     def implicit(r: float) -> float:
         total = 0.0
         for view, x, v in zip(views, parts, probes, strict=True):
-            value, divergence = value_and_divergence(lambda x, view=view: data_score(view, x, r), x, v)  # type: ignore
+            value, divergence = value_and_divergence(partial(data_score, view, ratio=r), x, v)
             total += float((dot(value, value) / 2 + divergence.reshape(-1, len(x)).mean(0)).sum())
         return total
 

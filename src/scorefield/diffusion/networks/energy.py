@@ -1,9 +1,20 @@
 """A network whose prediction is the gradient of a number, so that its score is that of a log-density."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Generator, Tensor, nn
 
 from scorefield.diffusion.networks.mlp import MLP
+
+
+@runtime_checkable
+class HasPotential(Protocol):
+    """A network that is the gradient of a number."""
+
+    def potential(self, z: Tensor, log_ratio: Tensor) -> Tensor:
+        """Return that number, (n,), for z (n, d) at log(s/a) (n,)."""
+        ...
 
 
 class Energy(nn.Module):

@@ -9,15 +9,9 @@ from torch import Tensor, nn
 class Ensemble(nn.Module):
     """The mean of networks that learned from different parts of the data, which has less variance than any."""
 
-    members: nn.ModuleList
-
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-
-    def potential(self, z: Tensor, log_ratio: Tensor) -> Tensor:
-        """Return the mean of the members' potentials. AttributeError where they have none."""
-        return torch.stack([member.potential(z, log_ratio) for member in self.members]).mean(0)  # type: ignore
 
     def forward(self, z: Tensor, log_ratio: Tensor, *label: Tensor) -> Tensor:
         """Return the mean of the members' predictions; label: the class of each row, for members that take one."""

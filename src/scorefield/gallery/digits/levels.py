@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import Denoiser, ScoreModel
-from scorefield.diffusion.process import EDM
+from scorefield.diffusion.published import EDM
 from scorefield.gallery.digits.training import HIDDEN, LEVELS, PIXELS, SIGMA, convert, images, restored, uniform_start
 from scorefield.gallery.networks import dense
 from scorefield.inference import langevin, samplers
@@ -23,7 +23,7 @@ from scorefield.kinds.tables.problem import largest_distance
 from scorefield.numerics.tensors import spawn
 from scorefield.numerics.whitening import moments
 from scorefield.training.config import Config
-from scorefield.training.objectives import denoising
+from scorefield.training.objectives.losses import denoising
 from scorefield.training.trainer import Trainer, batches
 
 SMALLEST, PER_LEVEL, STEPS = 0.05, 6, 100

@@ -19,7 +19,7 @@ from scorefield.gallery.networks import dense, descend, shuffled
 from scorefield.inference import langevin
 from scorefield.numerics.shapes import Field
 from scorefield.numerics.tensors import normal_like, spawn, uniform
-from scorefield.training.objectives import sliced
+from scorefield.training.objectives.losses import sliced
 
 PIXELS, TRAIN, VALIDATION = 64, 1_000, 350
 """Numbers an image; the first so many images are learnt, the next judge, the other 447 test."""

@@ -17,7 +17,7 @@ from scorefield.data import toys
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.evaluation.metrics import energy_distance
 from scorefield.gallery.digits import images
 from scorefield.gallery.digits.training import SIZE, STEPS, TEMPERATURE

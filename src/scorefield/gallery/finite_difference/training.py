@@ -12,7 +12,7 @@ from scorefield.diffusion.densities import GaussianMixture
 from scorefield.gallery import line
 from scorefield.gallery.networks import descend
 from scorefield.numerics.shapes import Field
-from scorefield.training.objectives import explicit, implicit
+from scorefield.training.objectives.losses import explicit, implicit
 
 F64 = torch.float64
 TARGET = GaussianMixture.isotropic(torch.tensor([0.1, 0.9], dtype=F64), torch.tensor([[-3.0], [3.0]], dtype=F64), 1.0)

@@ -23,7 +23,7 @@ from scorefield.gallery.report import Results, row, save_figure
 from scorefield.inference import langevin
 from scorefield.numerics.shapes import Field
 from scorefield.numerics.tensors import spawn, uniform
-from scorefield.training.objectives import explicit, implicit
+from scorefield.training.objectives.losses import explicit, implicit
 
 ROLL = TOYS["swissroll"]
 ROWS, EPOCHS, SHORT = 1000, 5000, 2000

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import ScoreModel
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import EDM
+from scorefield.diffusion.published import EDM
 from scorefield.gallery.networks import dense
 from scorefield.gallery.report import Results, row
 from scorefield.gallery.score_fields.training import LEVELS, ROWS, STDS, TARGET, clusters, exact_clusters
@@ -24,7 +24,7 @@ from scorefield.inference.likelihood import log_prob
 from scorefield.inference.samplers import sample
 from scorefield.numerics.shapes import Field
 from scorefield.numerics.tensors import spawn
-from scorefield.training.objectives import denoising
+from scorefield.training.objectives.losses import denoising
 from scorefield.training.trainer import Trainer, batches
 
 NARROW = float(STDS.min())

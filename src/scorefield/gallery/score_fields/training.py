@@ -16,7 +16,7 @@ from scorefield.diffusion.densities import GaussianMixture
 from scorefield.gallery.networks import dense, descend, shuffled
 from scorefield.numerics.shapes import Field
 from scorefield.numerics.tensors import normal_like, spawn
-from scorefield.training.objectives import explicit
+from scorefield.training.objectives.losses import explicit
 
 F64 = torch.float64
 MEANS, STDS = torch.tensor([[0.0, 0.0], [3.0, 2.0]], dtype=F64), torch.tensor([1.0, 0.5], dtype=F64)

@@ -18,7 +18,7 @@ from torch import Tensor
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import Denoiser, ScoreModel
 from scorefield.diffusion.networks import MLP
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.gallery import line
 from scorefield.gallery.drawing.curves import EXACT, LEARNED, draw_bars, draw_curves, draw_paths, panels
 from scorefield.gallery.line import F64
@@ -29,7 +29,7 @@ from scorefield.inference.path_integral import total_variation
 from scorefield.inference.samplers import Sampler, euler_maruyama, heun, walk
 from scorefield.kinds.tables.estimator import ScoreDensity
 from scorefield.numerics.tensors import normal_like, spawn
-from scorefield.training.objectives import denoising
+from scorefield.training.objectives.losses import denoising
 from scorefield.training.trainer import Trainer, batches
 
 TARGET = line.mixture([0.5, 0.5], [-1.0, 1.0], [0.2, 0.2])

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import VE, VP, Process, SubVP
+from scorefield.diffusion.process import Process
+from scorefield.diffusion.published import VE, VP, SubVP
 from scorefield.diffusion.sde import LinearSDE, simulate
 from scorefield.gallery.drawing.curves import EXACT, LEARNED, panels
 from scorefield.gallery.line import F64, column

@@ -35,7 +35,7 @@ from scorefield.inference import langevin
 from scorefield.inference.path_integral import total_variation
 from scorefield.numerics.shapes import Field
 from scorefield.numerics.tensors import normal_like, spawn
-from scorefield.training.objectives import explicit
+from scorefield.training.objectives.losses import explicit
 
 TARGET = line.mixture([0.5, 0.5], [-1.0, 1.0], [0.2, 0.2])
 GRID = np.linspace(-2, 2, 200)

@@ -22,7 +22,7 @@ from scorefield.inference.samplers import euler_maruyama, walk
 from scorefield.kinds.tables.estimator import ScoreDensity
 from scorefield.numerics.shapes import Field
 from scorefield.numerics.tensors import normal_like, spawn, uniform
-from scorefield.training.objectives import implicit
+from scorefield.training.objectives.losses import implicit
 
 CENTRE, STD = 0.3, 0.2
 TARGET = GaussianMixture.isotropic(torch.ones(1, dtype=F64), torch.full((1, 2), CENTRE, dtype=F64), STD)

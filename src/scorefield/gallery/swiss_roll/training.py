@@ -12,7 +12,7 @@ from scorefield.data import toys
 from scorefield.diffusion import prediction
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture, posterior_of_rows
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.diffusion.times import stratified
 from scorefield.evaluation.metrics import Estimate, mean_log_likelihood
 from scorefield.gallery.drawing.planes import mesh

@@ -41,7 +41,7 @@ from scorefield.inference.samplers import euler_maruyama, walk
 from scorefield.kinds.tables.estimator import ScoreDensity
 from scorefield.numerics.tensors import normal_like, spawn
 from scorefield.numerics.whitening import moments
-from scorefield.training.objectives import denoising
+from scorefield.training.objectives.losses import denoising
 from scorefield.training.trainer import Trainer, batches
 
 PRINTED = [1.0375, 0.2037, 0.2288, 0.2151, 0.1873, 0.2045, 0.2150, 0.1997]

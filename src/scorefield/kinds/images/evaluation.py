@@ -14,15 +14,15 @@ from torch.nn import functional
 from scorefield.data import Images
 from scorefield.evaluation import descriptions, metrics
 from scorefield.evaluation.comparison import compared_json, compared_lines
-from scorefield.evaluation.findings import Finding, mode_findings, same_shares
+from scorefield.evaluation.findings import Finding
 from scorefield.evaluation.metrics import MIN_ROWS, ROWS, Comparison, Estimate, Rows
-from scorefield.evaluation.two_sample import copying_test, joint_test
-from scorefield.evaluation.verdict import FALSE_ALARMS, INDEPENDENT, Verdict, as_verdict, visible
+from scorefield.evaluation.two_sample import joint_test
+from scorefield.evaluation.verdict import Seen, Verdict, as_verdict, copies, judge
 from scorefield.inference.samplers import STEPS
 from scorefield.kinds.images.estimator import ImageDensity
 from scorefield.numerics.tensors import integer, spawn
 
-Seen = Float[Tensor, "_ k"]
+Features = Float[Tensor, "_ k"]
 """Features of images, (n, k), in float64."""
 
 JUDGED = 1000
@@ -118,7 +118,7 @@ def in_features(samples: Rows, held_out: Rows, train: Rows, *, generator: Genera
 
 def verdict(
     pixels: tuple[Rows, Rows, Rows],
-    seen: tuple[Seen, Seen, Seen],
+    seen: tuple[Features, Features, Features],
     labels: tuple[Tensor, Tensor],
     names: list[str],
     generator: Generator,
@@ -126,32 +126,20 @@ def verdict(
     """Return the verdict on drawn images, given held-out and training ones: as pixels (n, d), and as features.
 
     labels: the classes that the features' network finds in drawn and held-out images, names: those of the classes.
-    Copies are looked for in the pixels, wrong shares of classes as of modes, another law in the features. Tests are
-    held to 0.001 / tests (Bonferroni), so that images of the population itself fail once in a thousand times at most.
-    As in `verdict.verdict`, few of the images are asked further where there are copies, which are not independent, and
-    surplus ones are left out where classes have wrong shares.
+    Copies are looked for in the pixels, wrong shares of classes as of modes, another law in the features; see
+    `verdict.judge`.
     """
-    tests = 2 + len(names)
-    level, findings = FALSE_ALARMS / tests, []
-    (x, y, reference), (own, others) = seen, labels
-    p_value, share = copying_test(*pixels, generator)
-    if p_value <= level:
-        text = f"about {share:.0%} of the images are copies of training images"
-        findings.append(Finding("copies", text, p_value, share))
-        kept = torch.randperm(len(x), generator=generator)[: max(MIN_ROWS, len(pixels[2]) // INDEPENDENT)]
-        x, own = x[kept], own[kept]
-    if names and (found := mode_findings(own, others, names, level)):
-        findings += found
-        x, y = same_shares(x, y, own, others, generator)
-    if min(len(x), len(y)) >= MIN_ROWS:
+    (x, y, reference), tests = seen, 2 + len(names)
+
+    def another_law(x: Tensor, y: Tensor, level: float) -> list[Finding]:
         p_value, effect = joint_test(x, y, reference, generator)
-        if p_value <= level:
-            text = (
-                f"the images have another law: they can be told from real ones by {effect:.0%} of a perfect distinction"
-            )
-            findings.append(Finding("joint shape", text, p_value, effect))
-    n, m = len(pixels[0]), len(pixels[1])
-    return as_verdict(findings, tests, n, m, {"copies": visible(n, m, level)["copies"]})
+        told = f"they can be told from real ones by {effect:.0%} of a perfect distinction"
+        found = Finding("joint shape", f"the images have another law: {told}", p_value, effect)
+        return [found] if p_value <= level else []
+
+    copied = copies(*pixels, "about {:.0%} of the images are copies of training images", generator)
+    findings = judge(Seen(x, y, *labels, names), copied, len(pixels[2]), another_law, tests, generator)
+    return as_verdict(findings, tests, len(pixels[0]), len(pixels[1]), ["copies"])
 
 
 @dataclass(frozen=True)
@@ -162,7 +150,7 @@ class Eyes:
     """
 
     classes: Callable[[Tensor], Tensor]
-    features: Callable[[Tensor], Seen]
+    features: Callable[[Tensor], Features]
     words: str
     unused: Tensor
 

@@ -20,7 +20,7 @@ from scorefield.kinds.images.settings import choose_settings
 from scorefield.kinds.images.units import PixelTransform
 from scorefield.kinds.kind import Drawing, Kind, Opened, Request, Settings
 from scorefield.reports import images as pictures
-from scorefield.reports.tables import save
+from scorefield.reports.figures import save
 from scorefield.runs import loading
 from scorefield.runs.folder import Run
 

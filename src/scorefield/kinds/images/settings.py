@@ -1,6 +1,7 @@
 """The settings of a run of images."""
 
-from scorefield.diffusion.process import Process, named, span_for
+from scorefield.diffusion.by_name import named, span_for
+from scorefield.diffusion.process import Process
 from scorefield.kinds.images.problem import ImageProblem
 from scorefield.kinds.kind import Settings
 from scorefield.training.config import UNET, Config

@@ -6,8 +6,6 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from scipy.integrate import simpson
 
@@ -15,7 +13,7 @@ from scorefield.inference import path_integral
 from scorefield.inference.path_integral import Valley
 from scorefield.kinds.tables.columns import Column
 from scorefield.kinds.tables.estimator import ScoreDensity
-from scorefield.reports.tables import DATA, DEPTH, SAMPLES
+from scorefield.reports import density_grid as drawn
 
 MARGIN = 0.1
 """The grid goes beyond the data by this share of their range on either side."""
@@ -27,9 +25,6 @@ MOST_POINTS = {1: 1_000_000, 2: 1_000}
 """At most so many."""
 
 METHODS = ("flow", "path")
-
-BINS = 60
-"""Bins of the histogram; a lattice of fewer values has a bin for each."""
 
 
 @dataclass(frozen=True)
@@ -102,38 +97,11 @@ class DensityTable:
 
     def figure(self, rows: pd.DataFrame) -> Figure:
         """Return the picture: one column as curves over a histogram of rows, two as maps."""
-        figure = Figure(figsize=(10, 7 if len(self.axes) == 1 else 5), layout="constrained")
-        if len(self.axes) == 1:
-            upper, lower = figure.subplots(2, 1, sharex=True)
-            self._curves(upper, lower, rows[self.axes[0].column.name].to_numpy(np.float64))
-        else:
-            panels = figure.subplots(1, len(self.logs), squeeze=False)[0]
-            top = max(float(np.exp(values).max()) for values in self.logs.values())
-            for panel, (name, values) in zip(panels, self.logs.items(), strict=True):
-                image = _map(panel, self.axes, np.exp(values), top, f"Density {_title(name)}")
-            figure.colorbar(image, ax=panels, label="density")
-        return figure
-
-    def _curves(self, upper: Axes, lower: Axes, rows: np.ndarray) -> None:
-        (axis,) = self.axes
-        step = axis.x[1] - axis.x[0]
-        few = axis.column.step and len(axis.x) <= BINS
-        edges = np.append(axis.x, axis.x[-1] + step) - step / 2 if few else BINS
-        heights, edges = np.histogram(rows, edges, density=True)
-        upper.stairs(heights, edges, fill=True, color=DATA, alpha=0.4, label=f"data ({len(rows):,} rows)")
-        for name, values in self.logs.items():
-            colour, style = ("black", "-") if name == "flow" else (SAMPLES, "--")
-            upper.plot(axis.x, np.exp(values), color=colour, linestyle=style, label=_title(name))
-            lower.plot(axis.x, values, color=colour, linestyle=style)
-        top = max(float(values.max()) for values in self.logs.values())
-        lower.set(ylabel="log-density (nats)", ylim=(max(top - DEPTH, lower.get_ylim()[0]), top + 1))
-        if self.valley is not None and self.valley.drop > 0:
-            lower.axvline(self.valley.at, color="grey", linewidth=1, linestyle=":")
-            lower.set_title("Its logarithm; dotted: the deepest valley", loc="left", fontsize=10)
-        upper.set(ylabel="density", ylim=(0, None))
-        upper.legend(loc="upper right", frameon=False)
-        lower.set_xlabel(axis.column.name, parse_math=False)
-        upper.set_title("Density", loc="left", fontsize=10)
+        names, grids = [axis.column.name for axis in self.axes], [axis.x for axis in self.axes]
+        if len(self.axes) == 2:
+            return drawn.maps(names, grids, self.logs)
+        values = rows[names[0]].to_numpy(np.float64)
+        return drawn.curves(names[0], grids[0], self.logs, values, bool(self.axes[0].column.step), self.valley)
 
 
 def recover(estimator: ScoreDensity, rows: pd.DataFrame, method: str | None, points: int | None) -> DensityTable:
@@ -222,15 +190,3 @@ def mass(density: np.ndarray, axes: list[Axis]) -> float:
     for axis in reversed(axes):
         density = axis.integrate(density)
     return float(density)
-
-
-def _map(panel: Axes, axes: list[Axis], density: np.ndarray, top: float, title: str) -> ScalarMappable:
-    image = panel.pcolormesh(axes[0].x, axes[1].x, density.T, shading="gouraud", cmap="viridis", vmin=0, vmax=top)
-    panel.set_xlabel(axes[0].column.name, parse_math=False)
-    panel.set_ylabel(axes[1].column.name, parse_math=False)
-    panel.set_title(title, loc="left", fontsize=10)
-    return image
-
-
-def _title(method: str) -> str:
-    return "by the flow" if method == "flow" else "by integrating the score"

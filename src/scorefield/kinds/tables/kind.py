@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from scorefield import data
+from scorefield import reports as plots
 from scorefield.data import toys
 from scorefield.inference import frontier
 from scorefield.inference.samplers import SAMPLERS, STEPS
@@ -19,12 +20,12 @@ from scorefield.kinds.tables.problem import TableProblem, choose_transform, in_m
 from scorefield.kinds.tables.settings import choose_settings
 from scorefield.kinds.tables.source import TableSource, bounds_of
 from scorefield.kinds.tables.units import TableTransform
-from scorefield.reports import tables as plots
+from scorefield.reports import frontier as drawn
 from scorefield.runs import folder as runs
-from scorefield.runs import loading
+from scorefield.runs import loading, recommendation
 from scorefield.runs.folder import Run
 from scorefield.training.config import Config
-from scorefield.training.objectives import OBJECTIVES
+from scorefield.training.objectives.table import OBJECTIVES
 
 BLOCK = 1_024
 """Points are scored and written in blocks of this size."""
@@ -172,12 +173,12 @@ def _sampler_for(opened: Opened, asked: Drawing) -> tuple[str, int, str]:
     if asked.tol is not None and chosen:
         raise ValueError("--tol chooses the sampler and its steps; leave out --sampler and --steps, or --tol")
     model, path = opened.estimator.model_, opened.run.folder / FRONTIER
-    kept = frontier.read(path, model)
+    kept = recommendation.read(path, model)
     if asked.tol is not None:
         point = frontier.choose(model, asked.tol, points=kept[2] if kept else ())
-        return point.sampler, point.steps, frontier.describe(point)
+        return point.sampler, point.steps, drawn.describe(point)
     if kept and not chosen:
-        return kept[1].sampler, kept[1].steps, f"as {path} recommends: {frontier.describe(kept[1])}"
+        return kept[1].sampler, kept[1].steps, f"as {path} recommends: {drawn.describe(kept[1])}"
     sampler = asked.sampler or "adams"
     if sampler in SAMPLERS and SAMPLERS[sampler].adapts and asked.steps is not None:
         return sampler, asked.steps, f"{sampler} chooses its own steps; --steps has no part in it"

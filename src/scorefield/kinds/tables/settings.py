@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from scorefield.diffusion.process import Process, named, span_for
+from scorefield.diffusion.by_name import named, span_for
+from scorefield.diffusion.process import Process
 from scorefield.diffusion.sde import LinearSDE
 from scorefield.kinds.kind import Settings
 from scorefield.kinds.tables.problem import TableProblem, largest_distance

@@ -25,7 +25,7 @@ from scorefield.kinds.images.units import PixelTransform
 from scorefield.kinds.loading import load
 from scorefield.kinds.tables.problem import TableProblem
 from scorefield.kinds.tables.units import TableTransform
-from scorefield.runs import checkpoint, metrics_log, resuming
+from scorefield.runs import checkpoint, metrics_log, recommendation, resuming
 from scorefield.runs import folder as runs
 from scorefield.runs.checkpoint import CheckpointError
 from scorefield.selftest.attacks.changes import CHANGES, LIES, Draw, deep, flipped, huge, lie, repeated, spliced
@@ -55,7 +55,7 @@ def table_run(folder: Path, linear: bool = False) -> None:
     model = load(folder).model_
     if not linear:
         point = frontier.Point("adams", 8, 9.0, 0.01, 0.001)
-        frontier.write(folder / FRONTIER, model, 0.02, [point], point)
+        recommendation.write(folder / FRONTIER, model, 0.02, [point], point)
 
 
 def image_run(folder: Path) -> None:
@@ -92,7 +92,7 @@ def read_all(folder: Path) -> str:
         content.update(name.encode() + value.numpy().tobytes())
     content.update(repr((estimator.losses_, estimator.score_ratio_, metrics_log.read_metrics(run))).encode())
     content.update(b"" if held_out is None else held_out.read_bytes())
-    content.update(repr(frontier.read(folder / FRONTIER, model)).encode())
+    content.update(repr(recommendation.read(folder / FRONTIER, model)).encode())
     return content.hexdigest()
 
 

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from scorefield.diffusion import times
+from scorefield.diffusion.by_name import PROCESSES, make
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import PROCESSES, VP, Process, make
+from scorefield.diffusion.process import Process
+from scorefield.diffusion.published import VP
 from scorefield.inference import walking
 from scorefield.inference.samplers import SAMPLERS
 from scorefield.kinds.tables.units import TableTransform

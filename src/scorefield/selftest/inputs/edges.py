@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from scorefield.diffusion import times
+from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.diffusion.networks import UNet
 from scorefield.diffusion.networks.ensemble import members_of
-from scorefield.diffusion.process import PROCESSES, Process
+from scorefield.diffusion.process import Process
 from scorefield.inference import step_grid
 from scorefield.inference.samplers import SAMPLERS, sample
 from scorefield.numerics.shapes import Grid

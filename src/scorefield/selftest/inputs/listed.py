@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from scorefield.data import check_output, read_points, read_table
-from scorefield.diffusion.process import VE
+from scorefield.diffusion.published import VE
 from scorefield.kinds.loading import load
 from scorefield.kinds.tables.estimator import ScoreDensity
 from scorefield.runs import checkpoint

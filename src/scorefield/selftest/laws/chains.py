@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import PROCESSES, Process
+from scorefield.diffusion.process import Process
 from scorefield.inference import langevin
 from scorefield.inference.samplers import langevin_corrector
 from scorefield.numerics.tensors import normal_like, spawn

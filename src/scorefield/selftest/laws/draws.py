@@ -8,8 +8,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from scorefield.diffusion.by_name import PROCESSES, make
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import PROCESSES, Process, make
+from scorefield.diffusion.process import Process
 from scorefield.numerics.tensors import normal, spawn
 from scorefield.selftest.cases import F64
 

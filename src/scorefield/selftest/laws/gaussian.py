@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import PROCESSES, VE, VP, Process, SubVP
+from scorefield.diffusion.process import Process
+from scorefield.diffusion.published import VE, VP, SubVP
 from scorefield.diffusion.times import grid
 from scorefield.inference import exponential, samplers
 from scorefield.inference.samplers import SAMPLERS

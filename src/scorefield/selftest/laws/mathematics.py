@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from scorefield.diffusion import prediction, times
+from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import PROCESSES
 from scorefield.inference import samplers
 from scorefield.inference.likelihood import log_prob
 from scorefield.inference.samplers import SAMPLERS, draw_block

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.diffusion.times import grid
 from scorefield.inference import exponential, samplers
 from scorefield.inference.samplers import SAMPLERS

@@ -14,7 +14,8 @@ from torch import Generator, Tensor
 from scorefield.diffusion import denoisers as model_module
 from scorefield.diffusion.denoisers import Denoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import VE, VP, Process
+from scorefield.diffusion.process import Process
+from scorefield.diffusion.published import VE, VP
 from scorefield.inference import exponential, langevin, likelihood, samplers, walking
 from scorefield.inference.probability_flow import at
 from scorefield.inference.walking import Sampler, Step

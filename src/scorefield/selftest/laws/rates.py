@@ -8,7 +8,7 @@ from unittest.mock import patch
 import numpy as np
 from scipy import stats
 
-from scorefield.diffusion.process import VE, VP, SubVP
+from scorefield.diffusion.published import VE, VP, SubVP
 from scorefield.inference import langevin
 from scorefield.inference.samplers import SAMPLERS
 from scorefield.numerics.tensors import integer, normal_like, spawn

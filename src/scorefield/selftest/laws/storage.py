@@ -16,8 +16,8 @@ from torch import Tensor
 
 from scorefield.data import read_table, write_blocks
 from scorefield.diffusion import prediction
+from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.networks import NETS
-from scorefield.diffusion.process import PROCESSES
 from scorefield.inference.bound import Bound
 from scorefield.kinds.images.estimator import ImageDensity
 from scorefield.kinds.images.units import PixelTransform
@@ -26,7 +26,7 @@ from scorefield.runs import checkpoint
 from scorefield.selftest.cases import F64
 from scorefield.selftest.laws.draws import Draw, wrong
 from scorefield.training.config import Config
-from scorefield.training.objectives import OBJECTIVES
+from scorefield.training.objectives.table import OBJECTIVES
 
 TYPES = (F64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool)
 

@@ -5,9 +5,10 @@ from unittest.mock import patch
 import torch
 from torch import Generator, Tensor
 
+from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import PROCESSES, Process
+from scorefield.diffusion.process import Process
 from scorefield.inference import exponential, samplers
 from scorefield.inference.walking import Sampler
 from scorefield.numerics.shapes import Grid

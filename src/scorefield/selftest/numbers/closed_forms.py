@@ -22,8 +22,9 @@ from scorefield.selftest.numbers.quadrature import (
     noise_weight,
     over_signs,
 )
-from scorefield.training import objectives
-from scorefield.training.objectives import OBJECTIVES, Task, implicit
+from scorefield.training.objectives import table
+from scorefield.training.objectives.losses import implicit
+from scorefield.training.objectives.table import OBJECTIVES, Task
 
 
 class Quadratic(nn.Module):
@@ -83,7 +84,7 @@ class Moments:
 
     def curvature(self) -> Tensor:
         """Return what the curvature regulariser adds, sum_i (s N_ii)^2."""
-        return objectives.CURVATURE * (self.s * self.matrix.diagonal()).square().sum()
+        return table.CURVATURE * (self.s * self.matrix.diagonal()).square().sum()
 
     def second_order(self) -> Tensor:
         """Return E (s v' N v - 2 + (v . e)^2)^2 / 4 over normal e, which is not differentiated, and signs v."""
@@ -153,7 +154,7 @@ def from_true_score(name: str, process: Process) -> float:
 
     if name == "second-order":
         step(mean_loss("denoising", model, density, t))
-    with patch.object(objectives, "implicit", lambda *args, curvature=0.0, **kw: implicit(*args, **kw)):
+    with patch.object(table, "implicit", lambda *args, curvature=0.0, **kw: implicit(*args, **kw)):
         step(mean_loss(name, model, density, t))
     x = density.sample(30, Generator().manual_seed(0)) * 2
     a, s = process.mean_coef(t), process.std(t)

@@ -11,9 +11,11 @@ from mpmath import mp, mpf
 from scipy.integrate import solve_ivp
 from torch import Generator, Tensor, nn
 
+from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.denoisers import ExactDenoiser, ScoreModel
 from scorefield.diffusion.prediction import PREDICTIONS, coefficients
-from scorefield.diffusion.process import PROCESSES, VP, Process
+from scorefield.diffusion.process import Process
+from scorefield.diffusion.published import VP
 from scorefield.diffusion.sde import LinearSDE
 from scorefield.inference import samplers
 from scorefield.inference.samplers import euler_maruyama

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from scorefield.diffusion import times
 from scorefield.diffusion.denoisers import ScoreModel
-from scorefield.diffusion.process import VP
+from scorefield.diffusion.published import VP
 from scorefield.inference import exponential, samplers
 from scorefield.inference.likelihood import log_prob
 from scorefield.inference.probability_flow import encode

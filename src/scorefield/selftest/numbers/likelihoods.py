@@ -11,7 +11,8 @@ from torch import Generator, Tensor
 
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import EDM, VE, Process
+from scorefield.diffusion.process import Process
+from scorefield.diffusion.published import EDM, VE
 from scorefield.inference import likelihood
 from scorefield.inference.likelihood import log_prob
 from scorefield.inference.probability_flow import at, decode, encode

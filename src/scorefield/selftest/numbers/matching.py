@@ -17,8 +17,9 @@ from scorefield.selftest.numbers.affine import USUAL
 from scorefield.selftest.numbers.closed_forms import CLOSED, deviate, from_closed_form, from_true_score
 from scorefield.selftest.numbers.quadrature import EXACT, hyvarinen, vincent
 from scorefield.selftest.report import Check, Entry, Failures, Plan, Worst
-from scorefield.training import objectives
-from scorefield.training.objectives import OBJECTIVES, WEIGHTS, Task
+from scorefield.training.objectives import losses
+from scorefield.training.objectives.losses import WEIGHTS
+from scorefield.training.objectives.table import OBJECTIVES, Task
 
 
 class WavyEnergy(nn.Module):
@@ -90,7 +91,7 @@ def matching(plan: Plan) -> Iterator[Check]:
 
 def no_half() -> AbstractContextManager:
     """Plant sliced score matching without its factor 1/2."""
-    return patch.object(objectives, "_slice", lambda value, derivative, v: dot(v, value).square() + derivative)
+    return patch.object(losses, "_slice", lambda value, derivative, v: dot(v, value).square() + derivative)
 
 
 TESTS = {"R07": Entry("objectives", matching, no_half, smoke=True)}

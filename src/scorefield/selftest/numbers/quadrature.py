@@ -16,8 +16,8 @@ from scorefield.diffusion.prediction import noise_gain
 from scorefield.diffusion.process import Process
 from scorefield.numerics.shapes import PerSample, Samples
 from scorefield.selftest.cases import DENSITIES, Wavy, f64, lattice, learned, middle_time
-from scorefield.training import objectives
-from scorefield.training.objectives import WEIGHTS, denoising, explicit, implicit, sliced
+from scorefield.training.objectives import losses
+from scorefield.training.objectives.losses import WEIGHTS, denoising, explicit, implicit, sliced
 
 # ----------------------------------------------------------------------------------- nodes, weights and gradients
 
@@ -48,17 +48,17 @@ def grid_of_normals(density: GaussianMixture, n: int) -> tuple[Tensor, Tensor, T
 
 def given_noise(noise: Tensor) -> AbstractContextManager:
     """Let the objectives draw this noise."""
-    return patch.object(objectives, "normal_like", lambda x, generator=None: noise)
+    return patch.object(losses, "normal_like", lambda x, generator=None: noise)
 
 
 def over_signs(dim: int, loss: Callable[[], Tensor]) -> Tensor:
     """Return the mean of loss() over all vectors of signs, each of which is given to every row."""
-    losses = []
+    values = []
     for signs in itertools.product((-1.0, 1.0), repeat=dim):
         v = f64(*signs)
-        with patch.object(objectives, "signs_like", lambda x, generator=None, v=v: v.to(x).expand(x.shape)):
-            losses.append(loss())
-    return torch.stack(losses).mean(0)
+        with patch.object(losses, "signs_like", lambda x, generator=None, v=v: v.to(x).expand(x.shape)):
+            values.append(loss())
+    return torch.stack(values).mean(0)
 
 
 def gradient_of(loss: Tensor, module: nn.Module) -> Tensor:

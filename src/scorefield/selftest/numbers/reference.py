@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Generator
 
+from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.prediction import PREDICTIONS, coefficients, solve
-from scorefield.diffusion.process import PROCESSES
 from scorefield.inference import exponential
 from scorefield.inference.samplers import SAMPLERS
 from scorefield.selftest.cases import DENSITIES, PROCESS_CASES, f64
 from scorefield.selftest.numbers import second, second_walks
 from scorefield.selftest.numbers.affine import USUAL
-from scorefield.selftest.numbers.reference_losses import bounds, likelihoods, losses
+from scorefield.selftest.numbers.reference_losses import bounds, likelihoods, objectives
 from scorefield.selftest.numbers.reference_walks import langevin_ends, walked
 from scorefield.selftest.numbers.translation import difference, drawn, levels, mixture, named
 from scorefield.selftest.report import Check, Entry, Failures, Plan, Worst
@@ -95,7 +95,7 @@ def second_implementation(plan: Plan) -> Iterator[Check]:
     yield ends.check()
     numbers = Worst("objectives", THRESHOLD)
     for (label, process), predicts in itertools.product(usual.items(), PREDICTIONS):
-        for name, error in losses(process, predicts).items():
+        for name, error in objectives(process, predicts).items():
             numbers.add(f"{name}, {label}, {predicts}", error, 4)
     yield numbers.check()
     densities, density = Worst("likelihoods", THRESHOLD), DENSITIES["mixture-3d"]

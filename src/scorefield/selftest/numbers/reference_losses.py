@@ -15,8 +15,9 @@ from scorefield.numerics.shapes import PerSample, Samples
 from scorefield.selftest.cases import DENSITIES, F64, f64
 from scorefield.selftest.numbers import second_losses
 from scorefield.selftest.numbers.translation import difference, drawn, levels, mixture, named
-from scorefield.training import objectives
-from scorefield.training.objectives import OBJECTIVES, WEIGHTS, Task, denoising
+from scorefield.training.objectives import losses
+from scorefield.training.objectives.losses import WEIGHTS, denoising
+from scorefield.training.objectives.table import OBJECTIVES, Task
 
 
 class LogCosh(nn.Module):
@@ -37,7 +38,7 @@ class LogCosh(nn.Module):
         return (self.weights * (z @ self.matrix.mT + log_ratio[:, None]).tanh()) @ self.matrix
 
 
-def losses(process: Process, predicts: str) -> dict[str, float]:
+def objectives(process: Process, predicts: str) -> dict[str, float]:
     """Return the differences of every objective, and of denoising with every weight and with references.
 
     In units of the squared error of the noise where those of the prediction are larger: a second difference of an
@@ -54,8 +55,8 @@ def losses(process: Process, predicts: str) -> dict[str, float]:
     each = lambda loss: [loss(rows[i], x[i].numpy(), z[i].numpy(), v[i].numpy()) for i in range(len(rows))]
     found = {}
     with (
-        patch.object(objectives, "normal_like", lambda x, generator=None: z),
-        patch.object(objectives, "signs_like", lambda x, generator=None: v),
+        patch.object(losses, "normal_like", lambda x, generator=None: z),
+        patch.object(losses, "signs_like", lambda x, generator=None: v),
     ):
         for kind, row in OBJECTIVES.items():
             expected = each(lambda m, x, z, v: second_losses.objective(kind, m, x, z, v, truth))  # noqa: B023

@@ -12,7 +12,8 @@ from torch import Generator, Tensor
 
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import VP, Process
+from scorefield.diffusion.process import Process
+from scorefield.diffusion.published import VP
 from scorefield.inference import likelihood
 from scorefield.inference.likelihood import log_prob
 from scorefield.numerics.divergence import value_and_divergence

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.process import PROCESSES, Process
+from scorefield.diffusion.process import Process
 from scorefield.selftest.cases import F64, middle_time
 from scorefield.selftest.numbers import second
 

@@ -1,18 +1,17 @@
-"""Score-matching objectives: one number per sample, half a squared error each, in nats where a score is meant.
+"""Score-matching losses: one number per sample, half a squared error each, in nats where a score is meant.
 
-`explicit`, `implicit` and `sliced` act on a plain vector field x -> score; `denoising` on a model at times t. Each of
-OBJECTIVES trains a model at any noise level, so that the choice of the objective changes nothing else.
+`explicit`, `implicit` and `sliced` act on a plain vector field x -> score; `denoising` on a model at times t.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from scorefield.diffusion import prediction, times
-from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser, ScoreModel
-from scorefield.diffusion.densities import GaussianMixture, posterior_of_rows
+from scorefield.diffusion import prediction
+from scorefield.diffusion.denoisers import Denoiser
+from scorefield.diffusion.densities import posterior_of_rows
 from scorefield.diffusion.process import Process
 from scorefield.numerics.divergence import along, axes, derivatives
 from scorefield.numerics.shapes import Field, PerSample, Rows, Samples, Times
@@ -38,11 +37,21 @@ min-snr     min(1, 5 (s/a)^2) the squared error of the denoised sample times min
 edm         1 + (s/a)^2       Karras et al., 2022, for data of std 1: what weight None is for the prediction v
 """
 
-STEP = 0.05
-"""The finite-difference step of the objectives of a model, in standard deviations of the noise."""
 
-CURVATURE = 0.1
-"""The weight of the curvature regulariser, in units of the noise: it shrinks the score of pure noise by 1 / 1.2."""
+class Noised(NamedTuple):
+    """Rows with one draw of noise each: x_t = a x + s z, and a and s shaped to multiply it."""
+
+    x: Tensor
+    noise: Tensor
+    a: Tensor
+    s: Tensor
+
+
+def noised(process: Process, x: Samples, t: Times, generator: Generator | None) -> Noised:
+    """Return rows x at times t: a x + s z with standard normal z."""
+    a, s = process.kernel(t, x)
+    z = normal_like(x, generator)
+    return Noised(a * x + s * z, z, a, s)
 
 
 def explicit(score: Field, x: Samples, true_score: Field) -> PerSample:
@@ -165,9 +174,8 @@ def denoising(
     noisy sample and these rows, which has much less variance than the one draw and the same mean (Xu et al., 2023,
     eq. 6; proof in docs/theory.md). Raises ValueError for an unknown weight.
     """
-    a, s = model.process.kernel(t, x)
-    noise = normal_like(x, generator)
-    noisy, clean = a * x + s * noise, x
+    clean = x
+    noisy, noise, a, s = noised(model.process, x, t, generator)
     if references is not None:
         clean, noise = posterior_of_rows(noisy, references, a, s)
     t = t.double()
@@ -190,139 +198,15 @@ def second_order(
     the exact divergence. probes: so many random signs v in place of it, and for each 1/2 (s v . D noise_hat v - d +
     (v . (z - noise_hat))^2)^2 / d, whose minimiser is the exact v . D noise v.
     """
-    a, s = model.process.kernel(t, x)
-    z, d = normal_like(x, generator), x[0].numel()
+    d = x[0].numel()
+    noisy, z, _, s = noised(model.process, x, t, generator)
     directions = axes(x) if probes is None else _signs(x, probes, generator)
-    noise, terms = derivatives(lambda y: model.decompose(s * y, t)[1], (a * x + s * z) / s, directions)
+    noise, terms = derivatives(lambda y: model.decompose(s * y, t)[1], noisy / s, directions)
     residual = z - noise.detach()
     if probes is None:
         return (terms.sum(0) - d + dot(residual, residual)).square() / (2 * d)
     slopes = torch.stack([dot(residual, v).square() for v in directions])
     return (terms - d + slopes).square().mean(0) / (2 * d)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What an objective may use beside the batch: the rows themselves and, for 'explicit', what is to be learned."""
-
-    references: Rows | None = None
-    truth: GaussianMixture | None = None
-
-
-Objective = Callable[[Denoiser, Tensor, Tensor, Task, Generator | None], Tensor]
-
-
-def at_noise(objective: Callable[[Field, Tensor, Generator | None], Tensor]) -> Objective:
-    """Make an objective of a vector field one of a model: the same, of its score at x_t = a x + s z.
-
-    It is taken in y = x_t / s, in which the score is -noise and of order one at every level, and weighted like
-    `denoising` without a weight, by the squared error of the prediction for one of the noise. Rows so far out that a
-    step of STEP would be lost in their rounding are taken in a larger unit; the curvature term alone depends on it.
-    """
-
-    def loss(model: Denoiser, x: Samples, t: Times, task: Task, generator: Generator | None) -> PerSample:
-        y, field, weight, _, _ = _standardised(model, x, t, generator)
-        return weight * objective(field, y, generator)
-
-    return loss
-
-
-def _standardised(
-    model: Denoiser, x: Samples, t: Times, generator: Generator | None
-) -> tuple[Samples, Field, Tensor, Tensor, Tensor]:
-    """Return y = x_t / u for a unit u >= s; the score in y; the weight of its squared error; u; that of the noise.
-
-    The last is z's part of the score, -z u / s, which denoising has for a target.
-    """
-    a, s = model.process.kernel(t, x)
-    z = normal_like(x, generator)
-    noisy = a * x + s * z
-    far = 200 * torch.finfo(x.dtype).eps / STEP * noisy.detach().flatten(1).abs().amax(1)
-    u = torch.maximum(s.expand(len(x), *[1] * (x.ndim - 1)), match(far, x))
-    gain = prediction.noise_gain(a, s, *(match(c, x) for c in model.coefficients(t.double())))
-    field = lambda y: u * model.score(u * y, t)
-    return noisy / u, field, (s / (u * gain)).square().flatten(), u, -u / s * z
-
-
-def _explicit(model: Denoiser, x: Samples, t: Times, task: Task, generator: Generator | None) -> PerSample:
-    if task.truth is None:
-        raise ValueError(
-            "the objective 'explicit' needs data whose score is known: a built-in Gaussian mixture; "
-            "for other data there is 'parzen', the score of a kernel density estimate"
-        )
-    truth = ExactDenoiser(task.truth.like(x), model.process)
-    y, field, weight, u, _ = _standardised(model, x, t, generator)
-    return weight * explicit(field, y, lambda y: u * truth.score(u * y, t))
-
-
-def _energy(model: Denoiser, t: Tensor, u: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the unnormalised log-density of a model at t as a function of y = x / u. ValueError where it has none."""
-    if not isinstance(model, ScoreModel) or not model.has_potential:
-        raise ValueError("this objective differentiates an energy by differences: it needs --network energy")
-    return lambda y: model.log_potential(u * y, t)
-
-
-def _sliced_energy(model: Denoiser, x: Samples, t: Times, task: Task, generator: Generator | None) -> PerSample:
-    y, _, weight, u, _ = _standardised(model, x, t, generator)
-    return weight * sliced_energy(_energy(model, t, u), y, step=STEP, generator=generator)
-
-
-def _denoising_energy(model: Denoiser, x: Samples, t: Times, task: Task, generator: Generator | None) -> PerSample:
-    y, _, weight, u, target = _standardised(model, x, t, generator)
-    return weight * denoising_energy(_energy(model, t, u), y, target, step=STEP, generator=generator)
-
-
-def _denoising(model: Denoiser, x: Samples, t: Times, task: Task, generator: Generator | None) -> PerSample:
-    return denoising(model, x, t, references=task.references, generator=generator)
-
-
-def _likelihood(model: Denoiser, x: Samples, t: Times, task: Task, generator: Generator | None) -> PerSample:
-    return denoising(model, x, t, weight="noise", references=task.references, generator=generator)
-
-
-def _second_order(model: Denoiser, x: Samples, t: Times, task: Task, generator: Generator | None) -> PerSample:
-    first = denoising(model, x, t, references=task.references, generator=generator)
-    return first + second_order(model, x, t, probes=1, generator=generator)
-
-
-@dataclass(frozen=True)
-class ObjectiveRow:
-    """One row of OBJECTIVES: the loss, the law of t where it is part of it, and what it asks of the network.
-
-    derivative: it differentiates the score, of an energy then the gradient; energy: it takes differences of an energy.
-    """
-
-    loss: Objective
-    law: Callable[[Process], times.Law] | None = None
-    derivative: bool = False
-    energy: bool = False
-
-
-OBJECTIVES: dict[str, ObjectiveRow] = {
-    "denoising": ObjectiveRow(_denoising),
-    "likelihood": ObjectiveRow(_likelihood, law=times.log_uniform),
-    "second-order": ObjectiveRow(_second_order, derivative=True),
-    "explicit": ObjectiveRow(_explicit),
-    "parzen": ObjectiveRow(_explicit),
-    "implicit": ObjectiveRow(at_noise(lambda field, y, g: implicit(field, y)), derivative=True),
-    "hutchinson": ObjectiveRow(
-        at_noise(lambda field, y, g: implicit(field, y, probes=1, generator=g)), derivative=True
-    ),
-    "finite-difference": ObjectiveRow(at_noise(lambda field, y, g: implicit(field, y, step=STEP))),
-    "curvature": ObjectiveRow(at_noise(lambda field, y, g: implicit(field, y, curvature=CURVATURE)), derivative=True),
-    "sliced": ObjectiveRow(at_noise(lambda field, y, g: sliced(field, y, generator=g)), derivative=True),
-    "fd-sliced": ObjectiveRow(at_noise(lambda field, y, g: sliced(field, y, step=STEP, generator=g))),
-    "energy-sliced": ObjectiveRow(_sliced_energy, energy=True),
-    "energy-denoising": ObjectiveRow(_denoising_energy, energy=True),
-}
-"""The objectives by their name on the command line.
-
-likelihood        the weight (g/s)^2 over uniform t, drawn by importance: log s/a is then uniform
-second-order      denoising, plus the divergence
-parzen            explicit, the truth being a kernel density estimate of the training rows
-hutchinson        implicit with one random direction; finite-difference: along all axes; curvature: regularised
-energy-...        differences of the energy itself
-"""
 
 
 def _slice(value: Tensor, derivative: Tensor, v: Tensor) -> Tensor:

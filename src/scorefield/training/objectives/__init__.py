@@ -1,0 +1,1 @@
+"""What is minimised: score-matching losses, and the table of them that training chooses from."""
