@@ -113,20 +113,7 @@ def recover(estimator: ScoreDensity, rows: pd.DataFrame, method: str | None, poi
     """
     transform, level = estimator.transform_, estimator.config_.level
     columns = [transform.columns[i] for i in transform.varying]
-    names = [column.name for column in columns]
-    if len(columns) > 2:
-        raise ValueError(
-            f"expected a RUN of one or two columns; got {len(names)}, from {names[0]} to {names[-1]}; fit two of them, "
-            f"for example with --columns {','.join(names[:2])}, or use logprob at points"
-        )
-    if method not in (None, *METHODS):
-        raise ValueError(f"--method must be flow or path; got {method!r}")
-    if level and method == "flow":
-        raise ValueError(f"a RUN of one noise level ({level:g}) has no flow; expected --method path; got flow")
-    count = POINTS[len(columns)] if points is None else points
-    most = MOST_POINTS[len(columns)]
-    if not 3 <= count <= most:
-        raise ValueError(f"--points must be from 3 to {most:,} along each of {len(columns)} columns; got {points:,}")
+    names, count = [column.name for column in columns], _checked(columns, level, method, points)
     axes = [axis_for(column, rows[column.name].to_numpy(np.float64), count) for column in columns]
     constants = {column.name: column.origin for column in transform.columns if column.is_constant}
     table = points_of(axes, constants)[list(transform.names)]
@@ -148,6 +135,24 @@ def recover(estimator: ScoreDensity, rows: pd.DataFrame, method: str | None, poi
         valley = path_integral.valley(axes[0].x, logs["path"], rows[names[0]].to_numpy(np.float64))
     method = method or ("path" if level else "flow")
     return DensityTable(axes, constants, logs, method, estimator.score_ratio_, valley, residual)
+
+
+def _checked(columns: list[Column], level: float, method: str | None, points: int | None) -> int:
+    """Return the points of the grid along each column. Raises ValueError as `recover`."""
+    names = [column.name for column in columns]
+    if len(columns) > 2:
+        raise ValueError(
+            f"expected a RUN of one or two columns; got {len(names)}, from {names[0]} to {names[-1]}; fit two of them, "
+            f"for example with --columns {','.join(names[:2])}, or use logprob at points"
+        )
+    if method not in (None, *METHODS):
+        raise ValueError(f"--method must be flow or path; got {method!r}")
+    if level and method == "flow":
+        raise ValueError(f"a RUN of one noise level ({level:g}) has no flow; expected --method path; got flow")
+    count, most = POINTS[len(columns)] if points is None else points, MOST_POINTS[len(columns)]
+    if not 3 <= count <= most:
+        raise ValueError(f"--points must be from 3 to {most:,} along each of {len(columns)} columns; got {points:,}")
+    return count
 
 
 def axis_for(column: Column, values: np.ndarray, count: int) -> Axis:

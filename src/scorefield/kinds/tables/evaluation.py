@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from torch import Generator
 
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.evaluation import descriptions, metrics
@@ -13,6 +14,7 @@ from scorefield.evaluation.comparison import compared_json, compared_lines
 from scorefield.evaluation.metrics import MIN_ROWS, Comparison, Estimate
 from scorefield.evaluation.verdict import Verdict, verdict
 from scorefield.kinds.tables.estimator import ScoreDensity
+from scorefield.kinds.tables.units import TableTransform
 from scorefield.numerics.tensors import spawn
 
 LIKELIHOOD_ROWS = 2_000
@@ -83,21 +85,28 @@ def evaluate(
     compared |= descriptions.describe(samples, asked, known, generator=generator)
     if train is None:
         compared = {name: value for name, value in compared.items() if name not in NEED_TRAINING_ROWS}
-    values = lambda table: torch.from_numpy(table.iloc[:, transform.varying].to_numpy("float64", copy=True))
     return Evaluation(
         len(held_out),
         metrics.mean_log_likelihood(likelihood),
         metrics.mean_log_likelihood(_gaussian_log_prob(estimator, held_out.iloc[:LIKELIHOOD_ROWS])),
         compared,
-        verdict(
-            values(frame),
-            values(held_out),
-            None if train is None else values(train),
-            names=[transform.names[j] for j in transform.varying],
-            generator=generator,
-        ),
+        _judged(transform, frame, held_out, train, generator),
         tuple(notes),
     )
+
+
+def _judged(
+    transform: TableTransform,
+    drawn: pd.DataFrame,
+    held_out: pd.DataFrame,
+    train: pd.DataFrame | None,
+    generator: Generator,
+) -> Verdict:
+    """Return the verdict on drawn rows, in the units of the table."""
+    values = lambda table: torch.from_numpy(table.iloc[:, transform.varying].to_numpy("float64", copy=True))
+    known = None if train is None else values(train)
+    names = [transform.names[j] for j in transform.varying]
+    return verdict(values(drawn), values(held_out), known, names=names, generator=generator)
 
 
 def _gaussian_log_prob(estimator: ScoreDensity, table: pd.DataFrame) -> torch.Tensor:
