@@ -31,13 +31,32 @@ BLOCK = 64
 class ImageDensity(ScoreEstimator):
     """The density of small images by a learned score: samples, of a class where labels are known, and probabilities.
 
-    process and objective name rows of PROCESSES and OBJECTIVES. max_iter is the number of training steps; 'auto' is a
-    function of the number of images. time_budget, in seconds of training, replaces it where given. layout: HW, HWC or
-    CHW, where the shape of the images alone does not tell. random_state: an integer, a RandomState or None.
+    Parameters:
+        process (str or Process): a name of PROCESSES, which gets its range from the pixels, or a process. Default "vp".
+        objective (str): a name of OBJECTIVES. Default "denoising".
+        max_iter (int or "auto"): training steps; "auto" is a function of the number of images. Default "auto".
+        time_budget (float or None): seconds of training, in place of max_iter. Default None.
+        layout (str or None): "HW", "HWC" or "CHW", where the shape of the images alone does not tell. Default None.
+        random_state (int, RandomState or None): the seed of everything random. Default None.
 
-    Attributes after `fit`: model_ (the ScoreModel, on rows), transform_ (the PixelTransform), config_ (the settings),
-    classes_ (the labels, sorted; empty without), frequencies_ (their shares), losses_ (training loss relative to the
-    trivial model, a number a report), n_iter_ (the steps planned), notes_ (what `load` has to say, sentences).
+    Attributes:
+        model_: the ScoreModel, on rows of pixels.
+        transform_: the units of the pixels.
+        config_: the settings of the training.
+        classes_: the labels, sorted; empty without.
+        frequencies_: their shares.
+        losses_: training losses relative to the trivial model, one a report.
+        n_iter_: the steps planned.
+        notes_: what `load` has to say of the folder, sentences.
+
+    Examples:
+        >>> import numpy as np
+        >>> import scorefield as sf
+        >>> images = np.random.default_rng(0).integers(0, 4, (40, 6, 6)).astype(np.uint8)
+        >>> estimator = sf.ImageDensity(max_iter=2, random_state=0).fit(images)
+        >>> drawn = estimator.sample(2)
+        >>> drawn.shape, drawn.dtype
+        ((2, 6, 6), dtype('uint8'))
     """
 
     def __init__(

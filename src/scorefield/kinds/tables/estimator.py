@@ -35,25 +35,46 @@ CELL_POINTS = 8
 class ScoreDensity(DensityMixin, ScoreEstimator):
     """Density estimation by a learned score: samples, log-densities and the score of any table of numbers.
 
-    process, predicts and objective name rows of PROCESSES, PREDICTIONS and OBJECTIVES; process can also be an instance
-    of a process or a LinearSDE of your own. network 'energy' makes the score the gradient of a number; level trains a
-    single noise ratio, for Langevin samples, and 0 all of them. A named process gets its range from the data.
-    bounds: a dictionary of
-    (lower, upper) by column name, such as {"age": (0, math.inf)}: samples never leave them. max_iter is the number of
-    training steps; 'auto' is a function of the number of rows, never of the clock. time_budget, in seconds
-    of training, replaces it where given. random_state: an integer, a RandomState or None.
+    It keeps scikit-learn's contract: parameters are stored as they come and checked by `fit`; X is anything that it
+    takes for a matrix of numbers. Here `score(X)` is scikit-learn's, the mean log-likelihood. The score of this
+    subject, the gradient of the log-density, is `score_function(X)`.
 
-    As scikit-learn asks, parameters are stored as they come and checked by `fit`; X is anything that it takes for a
-    matrix of numbers.
+    Parameters:
+        process (str, Process or LinearSDE): a name of PROCESSES, which gets its range from the data, or a process.
+            Default "vp".
+        predicts (str): what the network predicts, a name of PREDICTIONS. Default "v".
+        objective (str): a name of OBJECTIVES. Default "denoising".
+        network (str): "mlp", or "energy": the score is the gradient of a number. Default "mlp".
+        level (float): 0 for all noise levels, else the one noise ratio to learn, for Langevin samples. Default 0.0.
+        max_iter (int or "auto"): training steps; "auto" is a function of the number of rows, never of the clock.
+            Default "auto".
+        time_budget (float or None): seconds of training, in place of max_iter. Default None.
+        random_state (int, RandomState or None): the seed of everything random. Default None.
+        bounds (dict or None): (lower, upper) by column name, such as {"age": (0, math.inf)}; samples never leave them.
+            Default None.
 
-    Attributes after `fit`: model_ (the ScoreModel), transform_ (columns and standardisation), config_ (the settings),
-    score_ratio_ (the noise ratio at which the score is read), losses_ (training loss relative to the trivial model,
-    one number a report), n_iter_ (the steps planned; training
-    may stop before), notes_ (what `load` has to say of the folder, a list of sentences), n_features_in_,
-    feature_names_in_ (where fit got a data frame with names).
+    Attributes:
+        model_: the ScoreModel, in model units.
+        transform_: the columns and their standardisation.
+        config_: the settings of the training.
+        score_ratio_: the noise ratio at which the score is read.
+        losses_: training losses relative to the trivial model, one a report.
+        n_iter_: the steps planned; training may stop before.
+        notes_: what `load` has to say of the folder, sentences.
+        n_features_in_, feature_names_in_: the columns; their names where fit got a data frame with names.
 
-    Here `score(X)` is scikit-learn's: the mean log-likelihood. The score of this subject, the gradient of the
-    log-density, is `score_function(X)`.
+    Examples:
+        >>> import numpy as np
+        >>> import scorefield as sf
+        >>> X = np.random.default_rng(0).normal([170, 65], [9, 8], (200, 2))
+        >>> estimator = sf.ScoreDensity(max_iter=20, random_state=0).fit(X)
+        >>> estimator.sample(3).shape
+        (3, 2)
+        >>> middle, tail = estimator.score_samples([[170, 65], [200, 30]])
+        >>> bool(middle > tail)
+        True
+        >>> bool(estimator.score_function([[200, 65]])[0, 0] < 0)  # downhill, back to the middle
+        True
     """
 
     def __init__(
