@@ -82,10 +82,22 @@ class BlurredSquares:
 
 
 def load(name: str, n: int | None = None, seed: int = 0) -> pd.DataFrame:
-    """Return n rows of a built-in data set, the same ones for the same seed.
+    """Return rows of a built-in data set, the same ones for the same seed.
 
-    n None is 50,000 rows, or all of digits-table. Raises ValueError for an unknown name, for n below 1 and
-    for more rows than there are digits.
+    Args:
+        name: One of TOYS.
+        n: How many rows; None is 50,000, or all of digits-table.
+        seed: Of the draw.
+
+    Raises:
+        ValueError: the name is unknown, n is below 1, or there are fewer digits than that.
+
+    Example:
+        >>> load("moons", 3).round(2)
+             x1    x2
+        0 -1.88  0.65
+        1  2.53 -1.11
+        2  0.18  0.40
     """
     if name not in TOYS:
         raise ValueError(f"the built-in data sets are {', '.join(TOYS)}; got {name!r}")

@@ -21,9 +21,18 @@ PROCESSES: dict[str, type[Process]] = {
 
 
 def make(name: str, span: Sequence[float] = ()) -> Process:
-    """Return a process by its name and range, the values of its fields in order; () is the published range.
+    """Return a process by its name and range.
 
-    Raises ValueError for an unknown name and a range that does not fit.
+    Args:
+        name: One of PROCESSES.
+        span: The values of its fields in order; () is the published range.
+
+    Raises:
+        ValueError: the name is unknown, or the range does not fit.
+
+    Example:
+        >>> make("ve", [0.02, 30.0])
+        VE(sigma_min=0.02, sigma_max=30.0)
     """
     if name not in PROCESSES:
         raise ValueError(f"process must be one of {list(PROCESSES)}; got {name!r}")

@@ -20,8 +20,13 @@ from scorefield.numerics.tensors import dot, match
 class Denoiser(nn.Module, abc.ABC):
     """Answers `decompose(x, t)`: the two parts of a noisy sample x = a clean + s noise, in expectation.
 
-    The score is -noise / s; the probability flow is dx/dt = a' clean + s' noise. `mean` (d,) and `covariance` (d, d)
-    are the moments of the data, from which the prior at t_max follows; a covariance (d,) is a diagonal one.
+    The score is -noise / s; the probability flow is dx/dt = a' clean + s' noise. The prior at t_max follows from the
+    moments of the data.
+
+    Args:
+        process: How noise is added.
+        mean: Of the data, (d,).
+        covariance: Of the data, (d, d), or (d,) for a diagonal one.
     """
 
     process: Process
@@ -99,8 +104,19 @@ class ScoreModel(Denoiser):
     The network is called as net(z, log_ratio) with z = x / sqrt(a^2 d^2 + s^2), of unit variance for data of std d,
     and log_ratio = log(s/a), shape (n,), so it does not depend on the process. With the prediction 'v' a network
     that returns zero is the model of Gaussian data N(0, d^2 I). It is asked in the type of its own weights.
-    base: a density known in closed form whose own exact prediction the network corrects, so that a network that
-    returns zero is the exact model of that density. Raises ValueError for an unknown prediction.
+
+    Args:
+        net: The network, (z, log_ratio) -> the shape of z.
+        process: How noise is added.
+        mean: Of the data, (d,).
+        covariance: Of the data, (d, d) or (d,).
+        predicts: One of PREDICTIONS.
+        data_std: d.
+        base: A density known in closed form whose own exact prediction the network corrects, so that a network that
+            returns zero is the exact model of that density.
+
+    Raises:
+        ValueError: the prediction is unknown.
     """
 
     def __init__(
@@ -205,6 +221,18 @@ class ExactDenoiser(Denoiser):
     """The oracle: what a perfect model of a known density would answer.
 
     A Gaussian mixture noised by a process is again a Gaussian mixture, so both parts are known in closed form.
+
+    Args:
+        density: Of the data.
+        process: How noise is added.
+
+    Example:
+        >>> import torch
+        >>> from scorefield import VP
+        >>> model = ExactDenoiser(GaussianMixture.gaussian(torch.zeros(1), torch.eye(1)), VP())
+        >>> clean, noise = model.decompose(torch.tensor([[2.0]]), VP().time(torch.tensor(1.0)))
+        >>> print(f"clean {clean.item():.4f}, noise {noise.item():.4f}")  # x a and x s, here alike
+        clean 1.4142, noise 1.4142
     """
 
     def __init__(self, density: GaussianMixture, process: Process) -> None:

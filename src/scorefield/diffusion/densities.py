@@ -41,11 +41,25 @@ BLOCK = 2**22
 class GaussianMixture:
     """The density sum_k w_k N(m_k, C_k) in any dimension.
 
-    weights (k,) positive, normalised here; means (k, d); covariances (k, d, d), or (1, d, d) where all components
-    share one. A covariance may be singular (a point mass) as long as noise is added before a density is asked
-    for. Everything is computed through logarithms, so it is exact far out in the tails.
-    Raises ValueError for shapes that do not fit, weights that are not positive, means that are not finite and
-    covariances that are not symmetric and non-negative.
+    A covariance may be singular (a point mass) as long as noise is added before a density is asked for. Everything is
+    computed through logarithms, so it is exact far out in the tails.
+
+    Args:
+        weights: (k,), positive, normalised here.
+        means: (k, d).
+        covariances: (k, d, d), or (1, d, d) where all components share one.
+
+    Raises:
+        ValueError: shapes do not fit, weights are not positive, means not finite, covariances not symmetric and
+            non-negative.
+
+    Example:
+        >>> import torch
+        >>> mixture = GaussianMixture.isotropic(torch.ones(2), torch.tensor([[-1.0], [1.0]]), std=0.5)
+        >>> mixture.log_prob(torch.tensor([[0.0], [1.0]]))  # nats
+        tensor([-2.2258, -0.9186])
+        >>> mixture.score(torch.tensor([[3.0]]))
+        tensor([[-8.]])
     """
 
     weights: Tensor
@@ -126,9 +140,18 @@ class GaussianMixture:
         return GaussianMixture(self.weights, a * self.means, a**2 * self.covariances + s**2 * eye)
 
     def log_prob(self, x: Samples, a: Times | None = None, s: Times | None = None) -> PerSample:
-        """Return log p(x) in nats, for x (n, d), or with a and s the log-density of a X + s Z, Z standard normal.
+        """Return log p(x) in nats, or with a and s the log-density of a X + s Z, Z standard normal.
 
-        Raises ValueError where a covariance is singular and no noise is added.
+        Args:
+            x: Points (n, d).
+            a: The factor of X, () or (n,); without a and s no noise is added.
+            s: The standard deviation of the noise, the same.
+
+        Returns:
+            (n,), in the type of x.
+
+        Raises:
+            ValueError: a covariance is singular and no noise is added.
         """
         if a is None or s is None:
             self._check_density(x)
@@ -166,7 +189,11 @@ class GaussianMixture:
         return torch.cat([noise for noise, _ in parts]), torch.cat([divergence for _, divergence in parts])
 
     def sample(self, n: int, generator: Generator | None = None) -> Samples:
-        """Draw n independent samples, shape (n, d), in the type of the means. Raises ValueError for a negative n."""
+        """Draw n independent samples, shape (n, d), in the type of the means.
+
+        Raises:
+            ValueError: n is negative.
+        """
         if n < 0:
             raise ValueError(f"the number of samples must not be negative; got {n}")
         if n == 0:  # which torch.multinomial refuses

@@ -23,7 +23,8 @@ RATIO_MAX = 1e4
 class Process(abc.ABC):
     """dX = f(t) X dt + g(t) dW and its Gaussian kernel, four functions in closed form.
 
-    Two differential equations tie them, a' = f a and (s^2)' = 2 f s^2 + g^2 (Song et al., 2021, eq. 29).
+    Two differential equations tie them, a' = f a and (s^2)' = 2 f s^2 + g^2 (Song et al., 2021, eq. 29). Times and what
+    is returned for them have one shape, any; float64 times give results to its rounding.
     """
 
     @property
@@ -64,6 +65,22 @@ class Process(abc.ABC):
         return self.drift(t) * self.mean_coef(t)
 
     def kernel(self, t: Times, x: Samples) -> tuple[Tensor, Tensor]:
-        """(a, s) at t, computed in float64 and shaped to multiply x."""
+        """Return (a, s) at t, computed in float64 and shaped to multiply x.
+
+        Args:
+            t: One time for the batch, (), or one for each sample, (n,).
+            x: Samples (n, ...); their type is that of a and s.
+
+        Raises:
+            ValueError: t has another shape.
+
+        Example:
+            >>> import torch
+            >>> from scorefield import EDM
+            >>> a, s = EDM(sigma_max=10.0).kernel(torch.tensor([0.1, 0.2]), torch.zeros(2, 3))
+            >>> s
+            tensor([[1.],
+                    [2.]])
+        """
         t = t.double()
         return match(self.mean_coef(t), x), match(self.std(t), x)

@@ -50,6 +50,19 @@ class VP(_LinearRate):
     """Variance preserving, f = -beta/2, g = sqrt(beta), beta(t) linear (Song et al., 2021, eq. 33).
 
     B(t) = beta_min t + (beta_max - beta_min) t^2 / 2;  a = exp(-B/2);  s^2 = 1 - exp(-B).
+
+    Args:
+        beta_min: beta at t = 0.
+        beta_max: beta at t = 1, the last time.
+
+    Raises:
+        ValueError: not 0 < beta_min <= beta_max < infinity.
+
+    Example:
+        >>> import torch
+        >>> t = VP().time(torch.tensor(1.0, dtype=torch.float64))  # where there is as much noise as data
+        >>> print(f"t = {t:.4f}, a = {VP().mean_coef(t):.4f}, s = {VP().std(t):.4f}")
+        t = 0.2590, a = 0.7071, s = 0.7071
     """
 
     def diffusion(self, t: Tensor) -> Tensor:
@@ -70,6 +83,13 @@ class SubVP(_LinearRate):
     """Sub-variance preserving, the drift of VP and g^2 = beta (1 - exp(-2B)) (Song et al., 2021, eq. 34).
 
     a = exp(-B/2);  s = 1 - exp(-B): below VP's at every t, and s'(0) is finite.
+
+    Args:
+        beta_min: beta at t = 0.
+        beta_max: beta at t = 1, the last time.
+
+    Raises:
+        ValueError: not 0 < beta_min <= beta_max < infinity.
     """
 
     def diffusion(self, t: Tensor) -> Tensor:
@@ -91,6 +111,12 @@ class Cosine(Process):
 
     a = cos(phi) / cos(phi_0), phi(t) = (pi/2) (t + offset) / (1 + offset), phi_0 = phi(0);  s^2 = 1 - a^2;
     f = -phi' tan(phi);  g^2 = -2f. a(1) = 0, so t_max is where s/a = 1e4.
+
+    Args:
+        offset: What keeps the noise from growing too slowly at t = 0.
+
+    Raises:
+        ValueError: the offset is not positive and finite.
     """
 
     offset: float = 0.008
@@ -145,6 +171,13 @@ class VE(Process):
 
     s^2 = sigma_min^2 (r^(2t) - 1), r = sigma_max / sigma_min, so that s(0) = 0 exactly;  a = 1;
     g = sigma_min r^t sqrt(2 log r).
+
+    Args:
+        sigma_min: The noise, in units of the data, from which on it grows geometrically.
+        sigma_max: About the noise at t = 1, in units of the data.
+
+    Raises:
+        ValueError: not 0 < sigma_min < sigma_max < infinity.
     """
 
     sigma_min: float = 0.01
@@ -219,6 +252,12 @@ class EDM(Process):
     """Variance exploding with s = sigma_max t, a = 1 (Karras et al., 2022, their time scaled to end at 1).
 
     f = 0, g = sigma_max sqrt(2t).
+
+    Args:
+        sigma_max: The noise at t = 1, in units of the data.
+
+    Raises:
+        ValueError: sigma_max is not positive and finite.
     """
 
     sigma_max: float = 80.0

@@ -42,9 +42,21 @@ class LinearSDE(Process):
     eq. 6.7). F and log s/a are tabulated once over log t and interpolated by splines of degree five, and f and g are
     read off their slopes, so the two differential equations of a process hold exactly. `table` is all that it needs:
     LinearSDE.from_table(table) is the same process without the functions.
-    f and g: float64 times (n,) -> (n,). g may vanish at 0 and at single times.
-    Raises ValueError where f or g is not finite, of another shape, or changes too fast, where s/a does not grow, and
-    for t_max <= 0.
+
+    Args:
+        f: The drift per unit of x, float64 times (n,) -> (n,).
+        g: The noise per square root of time, the same; it may vanish at 0 and at single times.
+        t_max: The last time.
+
+    Raises:
+        ValueError: f or g is not finite, of another shape, or changes too fast; s/a does not grow; t_max <= 0.
+
+    Example:
+        >>> import torch
+        >>> sde = LinearSDE(lambda t: -torch.ones_like(t), lambda t: 2**0.5 * torch.ones_like(t))  # Ornstein-Uhlenbeck
+        >>> t = torch.tensor(0.5, dtype=torch.float64)
+        >>> print(f"{sde.mean_coef(t):.6f}, exp(-t) is {torch.exp(-t):.6f}")
+        0.606531, exp(-t) is 0.606531
     """
 
     table: Tensor
@@ -150,8 +162,25 @@ def simulate(
     """Yield x, and then the states at the later times of dX = f(X, t) dt + g(t) dW, by Euler and Maruyama's method.
 
     x(t + h) = x + h f(x, t) + sqrt(h) g(t) z: strong order 1, since the noise does not depend on x
-    (Kloeden and Platen, 1992, sec. 10.2). times: increasing, (k,); a trajectory is list(simulate(...)).
-    Raises ValueError for times that do not increase and RuntimeError where a state is not finite.
+    (Kloeden and Platen, 1992, sec. 10.2).
+
+    Args:
+        f: The drift, (x, t) -> the shape of x.
+        g: The noise per square root of time, t -> () or (n,).
+        x: States (n, ...) at the first time.
+        times: Increasing, (k,); a trajectory is list(simulate(...)).
+        generator: What z is drawn from.
+
+    Raises:
+        ValueError: the times do not increase.
+        RuntimeError: a state is not finite.
+
+    Example:
+        >>> import torch
+        >>> start, times = torch.ones(1, 1, dtype=torch.float64), torch.linspace(0, 1, 101)
+        >>> *_, end = simulate(lambda x, t: -x, torch.zeros_like, start, times)
+        >>> print(f"{end.item():.3f}")  # exp(-1) is 0.368
+        0.366
     """
     times = times.double()
     if times.ndim != 1 or not len(times) or not bool((times.diff() > 0).all()) or not bool(times.isfinite().all()):

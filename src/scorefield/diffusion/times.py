@@ -25,7 +25,12 @@ class Law(Protocol):
 def bounds(process: Process, ratio_min: float = RATIO_MIN) -> tuple[float, float]:
     """Return the smallest and the largest ratio s/a that a process is used at: ratio_min and the ratio at t_max.
 
-    Raises ValueError unless 0 < ratio_min < the ratio at t_max.
+    Args:
+        process: How noise is added.
+        ratio_min: The smallest, in units of the data.
+
+    Raises:
+        ValueError: not 0 < ratio_min < the ratio at t_max.
     """
     ratio_max = float(process.ratio(torch.tensor(process.t_max, dtype=torch.float64)))
     if not 0 < ratio_min < ratio_max:
@@ -42,9 +47,13 @@ def level(t: float) -> Law:
 
 
 def ladder(ts: Sequence[float]) -> Law:
-    """Each sample at one of a list of decreasing times, all equally likely.
+    """Each sample at one of a list of times, all equally likely.
 
-    Raises ValueError for an empty list and for times that do not decrease.
+    Args:
+        ts: Decreasing times.
+
+    Raises:
+        ValueError: the list is empty, or its times do not decrease.
     """
     if not len(ts):
         raise ValueError("a ladder needs at least one time; got an empty list")
@@ -75,7 +84,14 @@ def log_uniform(process: Process, ratio_min: float = RATIO_MIN) -> Law:
 def lognormal(process: Process, median: float = 0.2, spread: float = 1.6, ratio_min: float = RATIO_MIN) -> Law:
     """Ratios s/a log-normal (Karras et al., 2022), cut to the range of the process, one in each of n strata.
 
-    Raises ValueError unless median and spread are positive and more than 1e-6 of the law lies in that range.
+    Args:
+        process: How noise is added.
+        median: Of the ratios.
+        spread: The standard deviation of their logarithms.
+        ratio_min: The smallest ratio.
+
+    Raises:
+        ValueError: median or spread is not positive, or less than 1e-6 of the law lies in that range.
     """
     if not (0 < median < math.inf and 0 < spread < math.inf):
         raise ValueError(f"a log-normal law needs median > 0 and spread > 0; got median={median}, spread={spread}")
@@ -104,8 +120,21 @@ def stratified(n: int, generator: Generator | None = None) -> Tensor:
 def grid(process: Process, steps: int, power: float = 7.0, ratio_min: float = RATIO_MIN) -> Grid:
     """Return steps + 1 decreasing times from t_max to t_min, whose ratios s/a have equal steps in ratio^(1/power).
 
-    power 7 is the grid of Karras et al., 2022, eq. 5; larger powers approach equal steps in log s/a, which math.inf is.
-    Raises ValueError for fewer than one step and a power that is not positive.
+    Args:
+        process: How noise is added.
+        steps: One less than there are times.
+        power: 7 is the grid of Karras et al., 2022, eq. 5; larger ones approach equal steps in log s/a, which math.inf
+            is.
+        ratio_min: The ratio at t_min.
+
+    Raises:
+        ValueError: fewer than one step, or a power that is not positive.
+
+    Example:
+        >>> from scorefield import EDM
+        >>> ratios = EDM().ratio(grid(EDM(), 4, power=math.inf, ratio_min=0.008))
+        >>> [f"{ratio:.3g}" for ratio in ratios.tolist()]
+        ['80', '8', '0.8', '0.08', '0.008']
     """
     if steps < 1:
         raise ValueError(f"a grid needs at least one step; got {steps}")

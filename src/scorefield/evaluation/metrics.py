@@ -61,8 +61,22 @@ def sliced_wasserstein(x: Rows, y: Rows, *, slices: int = 64, generator: Generat
     SW^2 = mean over directions v of the integral over 0 < u < 1 of (F_v^-1(u) - G_v^-1(u))^2, F_v and G_v the
     empirical distributions of v . x and v . y (Bonneel et al., 2015). Equal laws are not at 0 but at about
     1/sqrt(n): compare with real rows, as `compare` does. The error covers rows (del Barrio and Loubes, 2019;
-    see `_variance`) and directions, of which one dimension needs one; heavy tails can make it a third too
-    small. Raises ValueError for fewer than 10 rows or 2 slices.
+    see `_variance`) and directions, of which one dimension needs one; heavy tails can make it a third too small.
+
+    Args:
+        x: One sample (n, d).
+        y: The other (m, d).
+        slices: Directions.
+        generator: What they are drawn from.
+
+    Raises:
+        ValueError: fewer than 10 rows or 2 slices.
+
+    Example:
+        >>> import torch
+        >>> x = torch.linspace(-1, 1, 101).double()[:, None]
+        >>> print(f"{sliced_wasserstein(x, x + 3, generator=torch.Generator().manual_seed(0)).value:.3f}")
+        3.000
     """
     x, y = checked(x=x, y=y)
     if slices < 2:
@@ -82,7 +96,20 @@ def energy_distance(x: Rows, y: Rows) -> Estimate:
 
     It is 0 for equal laws only (Szekely and Rizzo, 2013); estimates can be negative: (mean u + mean w) / 2,
     u_i = 2 (mean_j |x_i - y_j| - mean_j |x_i - x_j|) over pairs of different rows, w_j the same with x and y
-    exchanged. Takes n^2 + nm + m^2 distances. Raises ValueError for fewer than 10 rows.
+    exchanged. Takes n^2 + nm + m^2 distances.
+
+    Args:
+        x: One sample (n, d).
+        y: The other (m, d).
+
+    Raises:
+        ValueError: fewer than 10 rows.
+
+    Example:
+        >>> import torch
+        >>> x = torch.linspace(-1, 1, 101).double()[:, None]
+        >>> print(f"{energy_distance(x, x + 10).value:.1f}")  # 2 * 10 less the distances inside of both
+        18.6
     """
     x, y = checked(x=x, y=y)
     n, m, x, y = len(x), len(y), x - y.mean(0), y - y.mean(0)
@@ -97,8 +124,15 @@ def energy_change(x: Rows, x0: Rows, y: Rows) -> Estimate:
     """Return the energy distance of x to y less that of x0 to y, where row i of x belongs to row i of x0.
 
     Its error, from the influence of each pair and of each row of y, is far smaller than those of the two distances
-    where the rows of a pair are close. Takes 2 nm + 2 n^2 distances. Raises ValueError for fewer than 10 rows and for
-    x and x0 of different lengths.
+    where the rows of a pair are close. Takes 2 nm + 2 n^2 distances.
+
+    Args:
+        x: One sample (n, d).
+        x0: The rows that belong to it.
+        y: What both are compared with, (m, d).
+
+    Raises:
+        ValueError: fewer than 10 rows, or x and x0 of different lengths.
     """
     x, x0, y = checked(x=x, x0=x0, y=y)
     if len(x) != len(x0):
@@ -120,7 +154,16 @@ def copying(samples: Rows, train: Rows, held_out: Rows, *, generator: Generator)
     near_duplicates  the share of rows no further from a training row than the closest 1 % of the training
                      rows (at most 5,000 are asked) are from one another
 
-    Even at 0 or 1 errors are at least those of one row. Raises ValueError for fewer than 10 rows.
+    Even at 0 or 1 errors are at least those of one row.
+
+    Args:
+        samples: Of the model, (n, d).
+        train: What it learned from.
+        held_out: Real rows that it has not seen.
+        generator: What training rows are drawn by.
+
+    Raises:
+        ValueError: fewer than 10 rows.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -146,7 +189,16 @@ def compare(samples: Rows, held_out: Rows, train: Rows, *, generator: Generator)
     """Return each metric of samples against held-out rows, beside that of training against held-out rows.
 
     Both take as many rows as the smallest of the three has, drawn at random; all but sliced_wasserstein at
-    most 5,000. Raises ValueError for fewer than 10 rows.
+    most 5,000.
+
+    Args:
+        samples: Of the model, (n, d).
+        held_out: Real rows that it has not seen.
+        train: What it learned from.
+        generator: What rows and directions are drawn by.
+
+    Raises:
+        ValueError: fewer than 10 rows.
     """
     samples, held_out, train = checked(samples=samples, held_out=held_out, train=train)
     n = min(len(samples), len(held_out), len(train))

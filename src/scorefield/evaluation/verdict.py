@@ -41,7 +41,7 @@ class Verdict:
 def verdict(
     samples: Rows, held_out: Rows, train: Rows | None, *, names: Sequence[str] | None = None, generator: Generator
 ) -> Verdict:
-    """Return the verdict on samples (S, d), given held-out rows (H, d) and the training rows, None without them.
+    """Return the verdict on samples, given held-out rows and the training rows.
 
     Units do not matter: training rows standardise and decorrelate the columns and decide what the modes are; without
     them half of the held-out rows does, and copies are not looked for. Each test is held to 0.001 / tests (Bonferroni),
@@ -51,8 +51,17 @@ def verdict(
     are looked at. A column is shifted or spread if undoing the shift or the factor about its mean of least distance
     (Parr and Schucany, 1980) lets it pass; otherwise it has another shape. Columns together are looked at with all
     that undone. Copies come first, then the larger effect. Columns of whole numbers are spread over a cell of width 1,
-    but for copies. Raises ValueError for fewer than 10 rows (20 held-out ones without training rows) and for non-finite
-    ones.
+    but for copies.
+
+    Args:
+        samples: Of the model, (S, d).
+        held_out: Real rows, (H, d).
+        train: What the model learned from, None where that is not known.
+        names: Of the columns.
+        generator: What ties are broken and rows drawn by.
+
+    Raises:
+        ValueError: fewer than 10 rows (20 held-out ones without training rows), or numbers that are not finite.
     """
     samples, held_out, reference = checked(
         samples=samples, held_out=held_out, train=held_out if train is None else train
@@ -110,9 +119,16 @@ def judge(
 ) -> list[Finding]:
     """Return what is wrong: copies, shares of modes, and what is asked of the rest, each test held to its level.
 
-    copied: what the test for copies found, None where none was made. Where there are copies, which are not independent,
-    one sample per 10 of so many training rows is asked further; where modes have wrong shares, the rows of surplus are
-    left out. ask: (x, y, level) -> findings.
+    Where there are copies, which are not independent, one sample per 10 training rows is asked further; where modes
+    have wrong shares, the rows of surplus are left out.
+
+    Args:
+        seen: What is judged.
+        copied: What the test for copies found, None where none was made.
+        trained: The number of training rows.
+        ask: What else is asked, (x, y, level) -> findings.
+        tests: How many tests there are in all.
+        generator: What rows are drawn by.
     """
     level, findings = FALSE_ALARMS / tests, []
     x, y, own = seen.x, seen.y, seen.own

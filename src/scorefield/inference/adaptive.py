@@ -20,9 +20,13 @@ LONGEST = 1.0
 def adaptive_flow(tol: float = 1e-3) -> Sampler:
     """Make a sampler that integrates the flow between its times row by row, by `probability_flow.transport`.
 
-    tol is the largest error of a step, in standard deviations of the data where there is little noise, of the noised
-    data where there is much. Raises ValueError unless tol is positive, and
-    RuntimeError where a row cannot be integrated.
+    Args:
+        tol: The largest error of a step, in standard deviations of the data where there is little noise, of the noised
+            data where there is much.
+
+    Raises:
+        ValueError: tol is not positive.
+        RuntimeError: when it walks, where a row cannot be integrated.
     """
     _require_positive(tol)
 
@@ -37,11 +41,18 @@ def adaptive_flow(tol: float = 1e-3) -> Sampler:
 def adaptive_sde(tol: float = 1e-2, generator: Generator | None = None) -> Sampler:
     """Make a sampler of the reverse SDE that adapts its steps row by row (Jolicoeur-Martineau et al., 2021).
 
-    The step is `exponential.heun_sde`; where it differs by more than tol standard deviations of the data (relative to
-    those of the noised data) from the step of first order inside it, it is refused and a shorter one tried, on the same
-    Brownian path: with k = (a/s)^2 and y = x/a the reverse SDE is d(k y) = clean dk + dB_k, B a Brownian motion.
-    Steps change by 0.9 (tol / error)^(2/3), from 0.2 to 2, and are at most LONGEST. Raises ValueError unless tol is
-    positive, and RuntimeError where a row cannot go on.
+    The step is `exponential.heun_sde`; where it differs by more than tol from the step of first order inside it, it is
+    refused and a shorter one tried, on the same Brownian path: with k = (a/s)^2 and y = x/a the reverse SDE is
+    d(k y) = clean dk + dB_k, B a Brownian motion. Steps change by 0.9 (tol / error)^(2/3), from 0.2 to 2, and are at
+    most LONGEST.
+
+    Args:
+        tol: In standard deviations of the data, relative to those of the noised data.
+        generator: What seeds the Brownian paths.
+
+    Raises:
+        ValueError: tol is not positive.
+        RuntimeError: when it walks, where a row cannot go on.
     """
     _require_positive(tol)
 

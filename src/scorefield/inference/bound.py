@@ -40,9 +40,18 @@ def lower_bound(
     log p(x) >= - KL(q(y_R | x) || prior) - E |e - noise|^2 over log r from log r_1 to log R
                 - (d/2) log 2 pi r_1^2 - E |e - noise|^2 / 2 at r_1, the last step being drawn with std r_1.
     For an exact model it is log p(x) itself up to terms of the order of r_1^2; a learned model's gap to the flow's
-    value is what its score lacks of being the score of what it generates. `draws` pairs (r, e) a row, the r stratified
-    in log r, estimate the integral; that of the Gaussian with the data's mean and mean variance is taken out.
-    Raises ValueError for fewer draws than 2 for each of REPEATS repetitions.
+    value is what its score lacks of being the score of what it generates. The r are stratified in log r; the integral
+    of the Gaussian with the data's mean and mean variance is taken out.
+
+    Args:
+        model: Whose law it is.
+        x: Points (n, *event).
+        draws: Pairs (r, e) a row.
+        ratio_min: r_1.
+        generator: What they are drawn from.
+
+    Raises:
+        ValueError: fewer draws than 2 for each of REPEATS repetitions.
     """
     _require_draws(draws)
     low, high = (math.log(r) for r in times.bounds(model.process, ratio_min))
@@ -58,12 +67,22 @@ def lower_bound(
 def lower_bound_of_levels(
     model: Denoiser, x: Samples, step: float, *, draws: int = 64, generator: Generator | None = None
 ) -> Bound:
-    """Return a lower bound of log P(x) in nats for x whose numbers lie on levels `step` apart, such as pixels.
+    """Return a lower bound of log P(x) in nats for x whose numbers lie on levels apart by a step, such as pixels.
 
     As `lower_bound`, but what the last noisy sample y = x + r e says of x is a choice among levels
     (Kingma et al., 2021, eq. 8), taken with r = step / 8, where hardly any choice is open: with e standard normal
     E log P(x | y) >= - d E log sum_j exp(-j (j - 2 e r / step) (step / r)^2 / 2), the sum over all whole j.
-    No uniform noise is added to x, and no offset is typed in. Raises ValueError as `lower_bound`.
+    No uniform noise is added to x, and no offset is typed in.
+
+    Args:
+        model: Whose law it is.
+        x: Points (n, *event) on levels.
+        step: The distance of two levels, in model units.
+        draws: Pairs (r, e) a row.
+        generator: What they are drawn from.
+
+    Raises:
+        ValueError: as `lower_bound`.
     """
     _require_draws(draws)
     low, high = (math.log(r) for r in times.bounds(model.process, step * LAST))

@@ -35,6 +35,14 @@ def dpmpp_2m(model: Denoiser, x: Samples, times: Grid) -> Path:
     With h' the h of the step before:
     D = clean + h/2h' (clean - clean before);  (r/s) x + b (1 - e^-h) D.
     The first step has no step before it and is DDIM's.
+
+    Args:
+        model: What is asked.
+        x: States (n, ...) at times[0].
+        times: Decreasing, (k,).
+
+    Returns:
+        An iterator over the states at times[1:].
     """
     yield from _two_steps(model, x, times, None)
 
@@ -43,6 +51,9 @@ def dpmpp_2m_sde(generator: Generator | None = None) -> Sampler:
     """Make the same with noise (Lu et al., 2022b, as an SDE): (r/s) e^-h x + b (1 - e^-2h) D + r sqrt(1 - e^-2h) z.
 
     What D sees of the noise of the step before makes up for what it cannot know of its own: the law has order 2.
+
+    Args:
+        generator: What z is drawn from.
     """
     return checked(lambda model, x, times: _two_steps(model, x, times, lambda x: normal_like(x, generator)))
 
@@ -112,8 +123,14 @@ class Rotated(Frame):
 def deis(order: int = 3) -> Sampler:
     """Make the exponential Adams-Bashforth sampler of Zhang and Chen, 2023, with polynomials in log s/a.
 
-    y_u = y_t + integral of P d(s/a), P the polynomial through the last `order` noises, y = x/a. The first step is the
-    trapezoid's, whose error is that of a polynomial through two points. Raises ValueError for an order below 1.
+    y_u = y_t + integral of P d(s/a), P the polynomial through the last noises, y = x/a. The first step is the
+    trapezoid's, whose error is that of a polynomial through two points.
+
+    Args:
+        order: Of the sampler: so many noises.
+
+    Raises:
+        ValueError: the order is below 1.
     """
     return _adams_bashforth(order, lambda model: Scaled())
 
@@ -122,7 +139,21 @@ def adams(order: int = 3) -> Sampler:
     """Make the same sampler in the frame `Rotated`, d^2 the data's mean variance: z_u = z_t + integral of P d(phi).
 
     A Gaussian of variance d^2 stands still there, so the steps at large noise, where any data look like one, cost no
-    accuracy. dz/d(phi) is the prediction v (Salimans and Ho, 2022). Raises ValueError for an order below 1.
+    accuracy. dz/d(phi) is the prediction v (Salimans and Ho, 2022).
+
+    Args:
+        order: Of the sampler: so many predictions.
+
+    Raises:
+        ValueError: the order is below 1.
+
+    Example:
+        >>> import torch
+        >>> from scorefield import VP, ExactDenoiser, GaussianMixture, times
+        >>> model = ExactDenoiser(GaussianMixture.gaussian(torch.zeros(1), torch.eye(1)), VP())
+        >>> *_, end = adams()(model, torch.ones(1, 1), times.grid(VP(), 5))
+        >>> print(f"{end.item():.5f}")  # N(0, 1) stands still
+        1.00000
     """
     return _adams_bashforth(order, lambda model: Rotated(model.spread))
 
@@ -176,6 +207,9 @@ def heun_sde(generator: Generator | None = None) -> Step:
     y_u = e^-2h y_t + integral_0^h 2 e^-2(h-k) clean dk + (s/a at u) sqrt(1 - e^-2h) z.
     The clean part is taken as linear between its value at t and that where a step with the first value alone would
     lead, with the same z: additive noise asks for no more (Kloeden and Platen, 1992, section 15.1).
+
+    Args:
+        generator: What z is drawn from.
     """
 
     def step(model: Denoiser, x: Samples, t: Tensor, u: Tensor) -> Samples:

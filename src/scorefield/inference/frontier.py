@@ -98,9 +98,15 @@ class Bench:
 
     @torch.no_grad()
     def measure(self, sampler: str, steps: int, distance: bool = False) -> Point:
-        """Return the error of a sampler with so many steps; distance: also the change of the energy distance.
+        """Return what a sampler with so many steps costs, and its error.
 
-        Raises ValueError for an unknown sampler.
+        Args:
+            sampler: One of SAMPLERS.
+            steps: Of its walk.
+            distance: Also measure the change of the energy distance.
+
+        Raises:
+            ValueError: the sampler is unknown.
         """
         times = grid_for(sampler, self.model, steps)
         row, counted = SAMPLERS[sampler], Counted(self.model)
@@ -143,10 +149,17 @@ def best(points: Sequence[Point], tol: float) -> Point | None:
 
 
 def choose(model: Denoiser, tol: float, seed: int = 0, points: Sequence[Point] = ()) -> Point:
-    """Return the cheapest deterministic sampler whose error on a model is at most tol, in data standard deviations.
+    """Return the cheapest deterministic sampler whose error on a model is small enough.
 
-    points: what was measured already; else, and beyond it, more and more evaluations are tried.
-    Raises ValueError for a tol that is not positive, RuntimeError where none within reach is that accurate.
+    Args:
+        model: What is sampled.
+        tol: The largest error, in standard deviations of the data; see `Point`.
+        seed: Of the latents that are measured.
+        points: What was measured already; else, and beyond it, more and more evaluations are tried.
+
+    Raises:
+        ValueError: tol is not positive.
+        RuntimeError: none within reach is that accurate.
     """
     if not tol > 0:
         raise ValueError(f"expected a positive error to reach, in standard deviations of the data; got {tol}")

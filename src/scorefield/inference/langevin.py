@@ -32,7 +32,16 @@ LogDensity = Callable[[Tensor], Tensor] | Density
 def score_of(log_density: LogDensity) -> Field:
     """Return the gradient of a log-density by automatic differentiation.
 
-    Raises ValueError where it returns anything but one number a row.
+    Args:
+        log_density: x (n, d) -> log p (n,), up to a constant, or an object with such a log_prob.
+
+    Raises:
+        ValueError: when the score is asked, where the log-density is anything but one number a row.
+
+    Example:
+        >>> import torch
+        >>> score_of(lambda x: -x.square().sum(1) / 2)(torch.tensor([[1.0, -2.0]]))
+        tensor([[-1.,  2.]])
     """
     return lambda x: _value_and_score(log_density, x)[1]
 
@@ -44,8 +53,26 @@ def unadjusted(
 
     The law of the states tends to that of the score as h -> 0 and steps h -> infinity; for N(0, c^2) and T = 1 its
     variance is c^2 / (1 - h / 2c^2) (Roberts and Tweedie, 1996). Modes far apart exchange mass after a time that grows
-    exponentially with the depth of the valley between them. Raises ValueError for a size that is not positive, a
-    temperature below 0, fewer than one step or a score of another shape, and RuntimeError where a state is not finite.
+    exponentially with the depth of the valley between them.
+
+    Args:
+        score: x -> the shape of x.
+        x: Starts (n, *event), one chain a row.
+        size: h, in squared units of x.
+        steps: How many.
+        generator: What z is drawn from.
+        temperature: T.
+
+    Raises:
+        ValueError: the size is not positive, the temperature below 0, there is no step, or the score has another shape.
+        RuntimeError: a state is not finite.
+
+    Example:
+        >>> import torch
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> *_, x = unadjusted(lambda x: -x, torch.zeros(50_000, 1), 0.1, 100, generator)
+        >>> print(f"variance {x.var():.2f}")  # 1 / (1 - 0.05) = 1.05
+        variance 1.05
     """
     _require_numbers(size, steps, temperature)
     for step in range(1, steps + 1):
@@ -60,7 +87,17 @@ def mala(log_density: LogDensity, x: Samples, size: float, steps: int, generator
 
     y = x + h score(x) + sqrt(2h) z is accepted with probability min(1, p(y) q(x|y) / p(x) q(y|x)), where
     q(y|x) = N(y; x + h score(x), 2h) (Roberts and Tweedie, 1996); else x stays. About 57 per cent accepted is best.
-    Raises ValueError as `unadjusted`, for a start of no density, and for a target that has a score only.
+
+    Args:
+        log_density: x (n, d) -> log p (n,), up to a constant, or an object with such a log_prob.
+        x: Starts (n, d), one chain a row.
+        size: h, in squared units of x.
+        steps: How many.
+        generator: What z and acceptances are drawn from.
+
+    Raises:
+        ValueError: as `unadjusted`; a start has no density; the target has a score only.
+        RuntimeError: a state is not finite.
     """
     _require_numbers(size, steps, 1.0)
     log_p, score = _value_and_score(log_density, x)
@@ -94,7 +131,20 @@ def underdamped(
 
     Each step of length h is B A O A B (Leimkuhler and Matthews, 2013): half a kick v + h/2 score, half a drift
     x + h/2 v, the momentum's own process e^-ch v + sqrt(T (1 - e^-2ch)) z, half a drift, half a kick. The positions of
-    a Gaussian have its exact law at any stable h. One score a step. Errors as in `unadjusted`.
+    a Gaussian have its exact law at any stable h. One score a step.
+
+    Args:
+        score: x -> the shape of x.
+        x: Starts (n, *event), one chain a row.
+        size: h, in units of x.
+        steps: How many.
+        generator: What z is drawn from.
+        temperature: T.
+        friction: c.
+
+    Raises:
+        ValueError: as `unadjusted`, or the friction is not positive.
+        RuntimeError: a state is not finite.
     """
     _require_numbers(size, steps, temperature)
     if not friction > 0:
@@ -118,11 +168,21 @@ def underdamped(
 def annealed(
     scores: Sequence[Field], x: Samples, sizes: Sequence[float], steps: int, generator: Generator | None = None
 ) -> Path:
-    """Yield the states of `steps` Langevin steps at each of several levels of noise, from the largest to the smallest.
+    """Yield the states of Langevin steps at each of several levels of noise, from the largest to the smallest.
 
-    scores: the score at each level; sizes: the step size of each, for levels s_1 > ... > s_L best proportional to
-    s_i^2 (Song and Ermon, 2019, algorithm 1), see `step_sizes`. End with `denoised`.
-    Raises ValueError unless there is one size a score, and as `unadjusted`.
+    End with `denoised`.
+
+    Args:
+        scores: The score at each level.
+        x: Starts (n, *event).
+        sizes: The step size of each level, for levels s_1 > ... > s_L best proportional to s_i^2 (Song and Ermon, 2019,
+            algorithm 1), see `step_sizes`.
+        steps: How many at each level.
+        generator: What noise is drawn from.
+
+    Raises:
+        ValueError: there is not one size a score; as `unadjusted`.
+        RuntimeError: a state is not finite.
     """
     if len(scores) != len(sizes):
         raise ValueError(f"expected one step size for each score; got {len(sizes)} for {len(scores)}")
@@ -143,7 +203,18 @@ def noise_levels(largest: float, smallest: float, dim: int) -> Tensor:
     The radius of N(0, s_i^2 I) lies within three of its standard deviations for half of N(0, s_i+1^2 I): their
     technique 2, Phi(sqrt(2d) (c - 1) + 3c) - Phi(sqrt(2d) (c - 1) - 3c) = 0.5 for the ratio c of neighbours, which is
     at most 2: up to four dimensions any ratio would do.
-    Raises ValueError unless 0 < smallest < largest and dim >= 1.
+
+    Args:
+        largest: s_1, in units of the data.
+        smallest: s_L.
+        dim: d.
+
+    Raises:
+        ValueError: not 0 < smallest < largest, or dim < 1.
+
+    Example:
+        >>> noise_levels(8.0, 1.0, dim=2).round(decimals=3)
+        tensor([8., 4., 2., 1.], dtype=torch.float64)
     """
     if not 0 < smallest < largest < math.inf or dim < 1:
         raise ValueError(f"expected 0 < smallest < largest and dim >= 1; got {smallest}, {largest} and {dim}")
@@ -155,11 +226,17 @@ def noise_levels(largest: float, smallest: float, dim: int) -> Tensor:
 
 
 def step_sizes(levels: Tensor, steps: int) -> list[float]:
-    """Return the size e (s_i / s_L)^2 of `steps` Langevin steps at each level (Song and Ermon, 2020, technique 4).
+    """Return the size e (s_i / s_L)^2 of Langevin steps at each level (Song and Ermon, 2020, technique 4).
 
     e = q s_L^2 brings the variance of a Gaussian from that of one level closest to that of the next, c = s_i / s_i+1:
     (1 - q)^2T (c^2 - v) + v is smallest, v = 2 / (2 - q) the variance at which the chain rests.
-    Raises ValueError unless there are two levels that decrease and are positive, and a step.
+
+    Args:
+        levels: s_1 > ... > s_L.
+        steps: T, those at each level.
+
+    Raises:
+        ValueError: not two levels that decrease and are positive, or no step.
     """
     if len(levels) < 2 or not bool((levels.diff() < 0).all()) or not float(levels[-1]) > 0 or steps < 1:
         raise ValueError(f"expected at least two decreasing positive levels and a step; got {levels.tolist()}, {steps}")
@@ -181,7 +258,12 @@ def mixing(states: Sequence[Samples]) -> Mixing:
     """Return R-hat and effective sample size of chains, the rows of states (n, d) (Vehtari et al., 2021).
 
     R-hat near 1 says that the chains cannot be told from each other, not that they have seen every mode.
-    Raises ValueError for fewer than 2 chains or 4 states.
+
+    Args:
+        states: The states (n, d) of n chains, one after another.
+
+    Raises:
+        ValueError: fewer than 2 chains or 4 states.
     """
     from arviz_stats.base import array_stats
 
@@ -193,10 +275,18 @@ def mixing(states: Sequence[Samples]) -> Mixing:
 
 
 def until_mixed(path: Path, rhat: float = 1.01, ess: float = 400.0, first: int = 100) -> Path:
-    """Yield the states of a path until its second half has mixed: R-hat at most `rhat`, at least `ess` draws' worth.
+    """Yield the states of a path until its second half has mixed (Vehtari et al., 2021, on the limits).
 
-    It is looked at after `first` states and whenever there are twice as many (Vehtari et al., 2021, on the limits).
-    Raises RuntimeError where the path ends before.
+    It is looked at after `first` states and whenever there are twice as many.
+
+    Args:
+        path: The states of chains.
+        rhat: R-hat may be at most this.
+        ess: The second half must be worth so many independent draws.
+        first: When to look first.
+
+    Raises:
+        RuntimeError: the path ends before.
     """
     states: list[Samples] = []
     check = first

@@ -60,15 +60,33 @@ def log_prob(
     sin = s / sqrt(a^2 + s^2), smooth at both ends for every process; log p falls by its divergence.
     At t_max the density is the model's prior. The flow starts at the ratio r = ratio_min; the short way from 0 is one
     step of y = x/a, u = r^2/2: y = x - u S(x), log p_0(x) = log p_r(y) - u div S(x), S the score at r, with an error
-    of order r^4. Leaving it out would cost up to a nat per dimension for data of std r.
-    probes None: exact divergence up to EXACT_UP_TO dimensions, PROBES random signs above; the same probes serve one
-    row along its whole way. sketch: that many more span a subspace whose part of the divergence is exact (Hutch++, see
-    `divergence.value_and_divergence`), each at the price of two probes.
-    Rows do not influence each other; tol is the solver's error a step, and from SINGLE_FROM on the network computes in
-    float32, whose rounding may depend on the batch. errors: also solve at ten times the tolerance, at about
-    0.7 times the price, for the solver's error and the start's.
-    Raises RuntimeError where the flow cannot be integrated, ValueError for fewer than 2 probes and for a sketch
-    without probes or as large as the dimension.
+    of order r^4. Leaving it out would cost up to a nat per dimension for data of std r. Rows do not influence each
+    other.
+
+    Args:
+        model: Whose density it is.
+        x: Points (n, *event) in model units.
+        probes: Random signs of the divergence, the same for a row along its whole way; None: exact up to EXACT_UP_TO
+            dimensions, PROBES above.
+        sketch: That many more span a subspace whose part of the divergence is exact (Hutch++, see
+            `divergence.value_and_divergence`), each at the price of two probes.
+        tol: The solver's error a step; from SINGLE_FROM on the network computes in float32, whose rounding may depend
+            on the batch.
+        ratio_min: r.
+        errors: Also solve at ten times the tolerance, at about 0.7 times the price, for the errors of solver and start.
+        generator: What probes are drawn from.
+
+    Raises:
+        ValueError: fewer than 2 probes; a sketch without probes or as large as the dimension.
+        RuntimeError: the flow cannot be integrated.
+
+    Example:
+        >>> import torch
+        >>> from scorefield import VP, ExactDenoiser, GaussianMixture
+        >>> density = GaussianMixture.gaussian(torch.zeros(2).double(), torch.eye(2).double())
+        >>> x = torch.tensor([[0.0, 0.0], [3.0, 0.0]], dtype=torch.float64)
+        >>> [f"{value:.3f}" for value in log_prob(ExactDenoiser(density, VP()), x).value]
+        ['-1.838', '-6.338']
     """
     if probes is not None and probes < 2:
         raise ValueError(f"a standard error needs at least 2 probes; got {probes}")

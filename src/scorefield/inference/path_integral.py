@@ -64,10 +64,22 @@ class Valley:
 
 
 def integrate_score(grid: Axis, score: Axis) -> Axis:
-    """Return the log-density, its maximum 0, of a score on an increasing grid: both (k,).
+    """Return the log-density, its maximum 0, of a score on a line.
 
     log p(x) = log p(x_0) + integral of the score from x_0 to x, by cumulative Simpson: error h^4 in the step h of the
-    grid. Raises ValueError for a grid that does not increase, fewer than 3 points and scores that are not finite.
+    grid.
+
+    Args:
+        grid: Increasing points, (k,).
+        score: There, (k,), nats per unit.
+
+    Raises:
+        ValueError: the grid does not increase, has fewer than 3 points, or a score is not finite.
+
+    Example:
+        >>> x = np.linspace(-2, 2, 5)
+        >>> integrate_score(x, -x).round(3)
+        array([-2. , -0.5,  0. , -0.5, -2. ])
     """
     _check(score, grid)
     found = cumulative_simpson(score, x=grid, initial=0.0)
@@ -75,13 +87,23 @@ def integrate_score(grid: Axis, score: Axis) -> Axis:
 
 
 def integrate_score_2d(xs: Axis, ys: Axis, score: Values) -> tuple[Values, float]:
-    """Return the log-density (k, l), its maximum 0, of a score (k, l, 2), and how far the score is from a gradient.
+    """Return the log-density of a score on a grid of two axes, and how far the score is from a gradient.
 
-    score[i, j] is that at (xs[i], ys[j]). Along each edge of the grid its integral c, in nats, is found by Simpson's
-    rule with an error of order h^4; log p is the u that minimises the sum over edges of (u_end - u_start - c)^2. The
-    normal equations are Poisson's on the grid with Neumann's boundary, which a cosine transform solves exactly.
-    The second number is the RMS of u_end - u_start - c over that of c: 0 for a gradient, 1 for a field of closed loops.
-    Raises ValueError as `integrate_score`.
+    Along each edge of the grid its integral c, in nats, is found by Simpson's rule with an error of order h^4; log p is
+    the u that minimises the sum over edges of (u_end - u_start - c)^2. The normal equations are Poisson's on the grid
+    with Neumann's boundary, which a cosine transform solves exactly.
+
+    Args:
+        xs: Increasing points, (k,).
+        ys: Increasing points, (l,).
+        score: (k, l, 2); score[i, j] is that at (xs[i], ys[j]).
+
+    Returns:
+        log p (k, l), its maximum 0, and the RMS of u_end - u_start - c over that of c: 0 for a gradient, 1 for a field
+        of closed loops.
+
+    Raises:
+        ValueError: as `integrate_score`.
     """
     if score.ndim != 3 or score.shape[2] != 2:
         raise ValueError(f"expected a score of shape ({len(xs)}, {len(ys)}, 2); got {score.shape}")
@@ -120,7 +142,7 @@ def total_variation(first: Values, second: Values, *grids: Axis) -> float:
 
 
 def valley(grid: Axis, log_density: Axis, points: Axis) -> Valley:
-    """Return the deepest valley of a log-density (k,) on a grid, judged by points that a score was learned from.
+    """Return the deepest valley of a log-density on a line, judged by points that a score was learned from.
 
     A score in a window is a slope of log p, and k points that are spread evenly over a window of width w tell a slope
     to sqrt(12 / k) / w: the rise over the window to sqrt(12 / k) nats. Windows are as long as log p changes by less
@@ -128,7 +150,15 @@ def valley(grid: Axis, log_density: Axis, points: Axis) -> Valley:
 
         stderr^2 = sum over windows of 12 / k,
 
-    infinite where one is empty. See docs/theory.md. Raises ValueError as `integrate_score`, and without points.
+    infinite where one is empty. See docs/theory.md.
+
+    Args:
+        grid: Increasing places, (k,).
+        log_density: There, (k,), nats.
+        points: What the score was learned from, (n,).
+
+    Raises:
+        ValueError: as `integrate_score`, or there are no points.
     """
     _check(log_density, grid)
     if not len(points):

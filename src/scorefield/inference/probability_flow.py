@@ -42,7 +42,26 @@ def encode(model: Denoiser, x: Samples, *, tol: float = TOL, ratio_min: float = 
     """Return the latents of points: where the flow takes x, noise 0, by t_max; they are distributed as the prior.
 
     The way from ratio 0 to ratio_min is one step, as in `likelihood.log_prob`. float64 is needed for small errors.
-    Raises RuntimeError where a row cannot be integrated.
+
+    Args:
+        model: Whose flow it is.
+        x: Points (n, *event).
+        tol: The solver's error a step, in units of sqrt(a^2 + s^2).
+        ratio_min: The smallest noise ratio that the model is asked at.
+
+    Returns:
+        Latents in the shape of x.
+
+    Raises:
+        RuntimeError: a row cannot be integrated.
+
+    Example:
+        >>> import torch
+        >>> from scorefield import VP, ExactDenoiser, GaussianMixture
+        >>> x = torch.tensor([[0.5]], dtype=torch.float64)
+        >>> model = ExactDenoiser(GaussianMixture.gaussian(0 * x[0], x / x), VP())  # N(0, 1)
+        >>> print(f"{encode(model, x).item():.6f}, and back {decode(model, encode(model, x)).item():.6f}")
+        0.500000, and back 0.500000
     """
     low, high = map(math.log, times.bounds(model.process, ratio_min))
     a, _, t = at(model, low, x)
@@ -52,7 +71,17 @@ def encode(model: Denoiser, x: Samples, *, tol: float = TOL, ratio_min: float = 
 
 @torch.no_grad()
 def decode(model: Denoiser, latents: Samples, *, tol: float = TOL, ratio_min: float = RATIO_MIN) -> Samples:
-    """Return the points of latents, the inverse of `encode`. Raises RuntimeError where a row cannot be integrated."""
+    """Return the points of latents, the inverse of `encode`.
+
+    Args:
+        model: Whose flow it is.
+        latents: Rows (n, *event) of the prior.
+        tol: The solver's error a step, in units of sqrt(a^2 + s^2).
+        ratio_min: The smallest noise ratio that the model is asked at.
+
+    Raises:
+        RuntimeError: a row cannot be integrated.
+    """
     low, high = map(math.log, times.bounds(model.process, ratio_min))
     a, _, t = at(model, low, latents)
     y = transport(model, latents, high, low, tol) / a
@@ -70,7 +99,15 @@ def interpolate(model: Denoiser, x: Samples, y: Samples, shares: Sequence[float]
     the direction [sin((1 - k) c) w_x/|w_x| + sin(k c) w_y/|w_y|] / sin(c) and a length that goes evenly from one to the
     other: every point of it is a plausible draw, which the middle of a straight line in many dimensions is not. Between
     opposite w, as on a line, it leads through the prior's mean: the direction is cos(k pi) w_x/|w_x|.
-    Raises RuntimeError where a row cannot be integrated.
+
+    Args:
+        model: Whose flow it is.
+        x: Starts (n, d).
+        y: Ends (n, d).
+        shares: Of the way, from 0, which is x, to 1, which is y.
+
+    Raises:
+        RuntimeError: a row cannot be integrated.
     """
     prior = model.prior()
     mean, root = prior.mean.to(x), torch.linalg.cholesky(prior.covariance).to(x)

@@ -29,8 +29,11 @@ BLOCK = 1024
 def euler_maruyama(eta: float = 1.0, generator: Generator | None = None) -> Step:
     """Make the Euler-Maruyama step of the reverse process with noise eta (Song et al., 2021, eq. 6 and appendix D.1).
 
-    x - h [a' clean + s' noise + (eta g)^2 noise / 2s] + eta g sqrt(h) z, h = t - u.
-    eta 1 is the reverse SDE, eta 0 Euler's method on the probability flow; any eta has the same marginals.
+    x - h [a' clean + s' noise + (eta g)^2 noise / 2s] + eta g sqrt(h) z, h = t - u. Any eta has the same marginals.
+
+    Args:
+        eta: 1 is the reverse SDE, 0 Euler's method on the probability flow.
+        generator: What z is drawn from.
     """
 
     def step(model: Denoiser, x: Samples, t: Tensor, u: Tensor) -> Samples:
@@ -48,8 +51,11 @@ def ddim(eta: float = 0.0, generator: Generator | None = None) -> Step:
     """Make the step of Song et al., 2021a, eq. 12, for any process.
 
     b clean + sqrt(r^2 - w^2) noise + w z, with w = eta r sqrt(1 - (a r / b s)^2).
-    eta 0 is deterministic; eta 1 is ancestral sampling, the exact posterior of x_u given x_t and the clean part
-    (Ho et al., 2020, eq. 7).
+
+    Args:
+        eta: 0 is deterministic; 1 is ancestral sampling, the exact posterior of x_u given x_t and the clean part
+            (Ho et al., 2020, eq. 7).
+        generator: What z is drawn from.
     """
 
     def step(model: Denoiser, x: Samples, t: Tensor, u: Tensor) -> Samples:
@@ -66,7 +72,14 @@ def ddim(eta: float = 0.0, generator: Generator | None = None) -> Step:
 def heun(model: Denoiser, x: Samples, t: Tensor, u: Tensor) -> Samples:
     """Take Heun's step on the probability flow in y = x/a against s/a: dy/d(s/a) = noise (Karras et al., 2022, alg. 1).
 
-    It asks the model twice, at t and at u.
+    Args:
+        model: What is asked, at t and at u.
+        x: States (n, ...) at t.
+        t: The time, ().
+        u: The earlier time, ().
+
+    Returns:
+        The states at u.
     """
     a, b = model.process.mean_coef(t).to(x), model.process.mean_coef(u).to(x)
     h = (model.process.ratio(u) - model.process.ratio(t)).to(x)
@@ -80,7 +93,14 @@ def churned_heun(churn: float = 10.0, generator: Generator | None = None) -> Sam
 
     With N steps, each first raises the ratio s/a by the factor 1 + min(churn / N, sqrt(2) - 1), by fresh noise, and
     then takes Heun's step down to u. The ratio never rises above that at t_max, so the first step of a whole walk is
-    plain. churn 0 is `heun`. Raises ValueError for a negative churn.
+    plain.
+
+    Args:
+        churn: 0 is `heun`.
+        generator: What the noise is drawn from.
+
+    Raises:
+        ValueError: the churn is negative.
     """
     if not churn >= 0:
         raise ValueError(f"expected a churn of at least 0; got {churn}")
@@ -106,8 +126,14 @@ def langevin_corrector(snr: float | None = None, generator: Generator | None = N
 
     x + e score + sqrt(2e) z, by default with e = s^2 (1 - u's s/a over t's) / 2: in all as much noise as half the
     reverse SDE renews, whatever the number of steps, so that its error vanishes as they shrink.
-    snr: the rule of Song et al., 2021, algorithm 4, instead: e = 2 a^2 (snr |z| / |score|)^2, norms averaged over the
-    batch, which couples its rows; its error stays. Raises ValueError for an snr that is not positive.
+
+    Args:
+        snr: The rule of Song et al., 2021, algorithm 4, instead: e = 2 a^2 (snr |z| / |score|)^2, norms averaged over
+            the batch, which couples its rows; its error stays.
+        generator: What z is drawn from.
+
+    Raises:
+        ValueError: the snr is not positive.
     """
     if snr is not None and not snr > 0:
         raise ValueError(f"expected a positive signal-to-noise ratio; got {snr}")
@@ -189,10 +215,19 @@ def sample_blocks(
 ) -> Iterator[Samples]:
     """Yield n samples of the model in blocks of BLOCK rows, shape (rows, d), in the type of its moments.
 
-    Each block starts from the prior at t_max, walks along `times` (32 steps of `grid_for` by default) and ends with
-    a jump to the clean part, which leaves no noise behind. Block k draws from its own generator, made from one integer
-    of `generator` and k, and a partial block is computed whole and cut: the first 10 of 10 samples are the first 10
-    of 1,000. Raises ValueError for a negative n or an unknown sampler.
+    Each block starts from the prior at t_max, walks along `times` and ends with a jump to the clean part, which leaves
+    no noise behind. Block k draws from its own generator, made from one integer of `generator` and k, and a partial
+    block is computed whole and cut: the first 10 of 10 samples are the first 10 of 1,000.
+
+    Args:
+        model: What is sampled.
+        n: How many samples.
+        sampler: One of SAMPLERS.
+        times: Decreasing, (k,); 32 steps of `grid_for` by default.
+        generator: What seeds the blocks.
+
+    Raises:
+        ValueError: n is negative, or the sampler unknown.
     """
     if n < 0:
         raise ValueError(f"the number of samples must not be negative; got {n}")
@@ -222,6 +257,25 @@ def sample(
     times: Grid | None = None,
     generator: Generator | None = None,
 ) -> Samples:
-    """Return n samples of the model, shape (n, d); see `sample_blocks`."""
+    """Return n samples of the model, shape (n, d), in the type of its moments; see `sample_blocks`.
+
+    Args:
+        model: What is sampled.
+        n: How many samples.
+        sampler: One of SAMPLERS.
+        times: Decreasing, (k,); 32 steps on a grid made for the model by default.
+        generator: What everything is drawn from; the same seed gives the same samples.
+
+    Raises:
+        ValueError: n is negative, or the sampler unknown.
+
+    Example:
+        >>> import torch
+        >>> from scorefield import VP, ExactDenoiser, GaussianMixture
+        >>> mixture = GaussianMixture.isotropic(torch.ones(2), torch.tensor([[-2.0], [2.0]]), std=0.1)
+        >>> x = sample(ExactDenoiser(mixture, VP()), 1000, generator=torch.Generator().manual_seed(0))
+        >>> print(f"{x.shape[0]} samples, |x| = {x.abs().mean():.2f} on average")
+        1000 samples, |x| = 2.00 on average
+    """
     blocks = list(sample_blocks(model, n, sampler=sampler, times=times, generator=generator))
     return torch.cat(blocks) if blocks else model.mean.new_zeros(0, len(model.mean))

@@ -28,8 +28,16 @@ def optimised(model: Denoiser, steps: int, ratio_min: float = RATIO_MIN) -> Grid
     of l = log s/a errs by about h^3 |z'''(l)|. So steps are dealt in l with the density |z'''|^(1/3) (de Boor, 1973),
     its root mean square over PILOTS paths of `adams`, smoothed over 5 neighbours of PILOT_STEPS, and LIFT of its mean.
     It is a function of the model alone: the paths start from the prior with a seed of their own.
-    Data without any variance get equal steps in l. Raises ValueError for fewer than one step, RuntimeError where the
-    model is not finite.
+    Data without any variance get equal steps in l.
+
+    Args:
+        model: Whose walks they are for.
+        steps: One less than there are times.
+        ratio_min: The ratio s/a at t_min.
+
+    Raises:
+        ValueError: fewer than one step.
+        RuntimeError: the model is not finite.
     """
     if steps < 1 or not model.spread > 0:
         return times.grid(model.process, steps, math.inf, ratio_min)

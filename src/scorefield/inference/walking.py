@@ -27,7 +27,21 @@ def pairs(times: Grid) -> Iterator[tuple[Tensor, Tensor]]:
 def walk(step: Step) -> Sampler:
     """Make a sampler from a step: apply it between each two neighbouring times, the last of which may be 0.
 
-    Steps that ask the model there as well need one that knows what to answer without noise. Errors as in `checked`.
+    Steps that ask the model at 0 as well need one that knows what to answer without noise.
+
+    Args:
+        step: (model, x, t, u) -> x at u.
+
+    Raises:
+        ValueError, RuntimeError: when the sampler walks, as in `checked`.
+
+    Example:
+        >>> import torch
+        >>> from scorefield import VP, ExactDenoiser, GaussianMixture, ddim, times
+        >>> model = ExactDenoiser(GaussianMixture.gaussian(torch.ones(1), torch.eye(1)), VP())
+        >>> path = list(walk(ddim())(model, torch.zeros(2, 1), times.grid(VP(), 10)))
+        >>> len(path), path[-1].shape
+        (10, torch.Size([2, 1]))
     """
 
     def path(model: Denoiser, x: Samples, times: Grid) -> Path:
@@ -38,7 +52,12 @@ def walk(step: Step) -> Sampler:
 
 
 def then(predictor: Step, *correctors: Step) -> Step:
-    """Make the step of a predictor from t to u, followed by correctors at u (Song et al., 2021, algorithm 1)."""
+    """Make the step of a predictor from t to u, followed by correctors at u (Song et al., 2021, algorithm 1).
+
+    Args:
+        predictor: The step from t to u.
+        *correctors: Steps that leave x at u.
+    """
 
     def step(model: Denoiser, x: Samples, t: Tensor, u: Tensor) -> Samples:
         x = predictor(model, x, t, u)
@@ -52,9 +71,13 @@ def then(predictor: Step, *correctors: Step) -> Step:
 def checked(path: Sampler, to_zero: bool = False) -> Sampler:
     """Make a sampler that keeps no gradients and raises errors where it cannot go on.
 
-    to_zero: whether it can go to time 0, where s/a has no logarithm. Raises ValueError unless there are at least two
-    times, finite, decreasing and inside the process, and RuntimeError, naming the step, the time and the row, where a
-    state is not finite.
+    Args:
+        path: The sampler.
+        to_zero: Whether it can go to time 0, where s/a has no logarithm.
+
+    Raises:
+        ValueError: when it walks, unless there are at least two times, finite, decreasing and inside the process.
+        RuntimeError: when it walks, naming the step, the time and the row, where a state is not finite.
     """
 
     @functools.wraps(path)

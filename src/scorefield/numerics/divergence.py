@@ -35,9 +35,16 @@ def along(field: Field, x: Samples, v: Samples, step: float | None = None) -> tu
 
 
 def derivatives(field: Field, x: Samples, directions: Tensor, step: float | None = None) -> tuple[Samples, Tensor]:
-    """Return the field at x and v . D field v for each direction v, shape (m, n), of directions (m, n, *event).
+    """Return the field at x and v . D field v for each direction v.
 
-    step as in `along`; with a step the value is the mean of those of the directions.
+    Args:
+        field: x -> the shape of x.
+        x: Points (n, *event).
+        directions: (m, n, *event).
+        step: As in `along`; with a step the value is the mean of those of the directions.
+
+    Returns:
+        The field (n, *event), and one number for each direction and point, (m, n).
     """
     if step is None:
         values, terms = torch.func.vmap(lambda v: along(field, x, v))(directions)
@@ -51,14 +58,31 @@ def value_and_divergence(
 ) -> tuple[Samples, Tensor]:
     """Return the field at x and its divergence, exact or one estimate for each probe.
 
-    probes None: the sum of v . D field v over all axes v, shape (n,). Otherwise probes (m, n, *event), for example
-    random signs (Hutchinson, 1989): v . D field v for each, shape (m, n); each is unbiased where E v v' = I.
-    step as in `along`. sketch k > 0, for normal probes and automatic differentiation: the first k span a subspace Q,
-    the image of D field' - c on them, c about the mean eigenvalue; tr(Q' D Q) is exact, and each other probe v gives
-    (d - k) w . D w / |w|^2 for the rest, w = v - Q Q' v: shape (m - k, n), at the price of m + k derivatives. It is
-    Hutch++ (Meyer et al., 2021) around c, with the probes' lengths divided out (Epperly et al., 2024), and pays where
-    few eigenvalues differ from the others: few directions narrower than the noise, or few that are not.
-    Raises ValueError for a sketch with a step or without more probes than it takes.
+    Exact, it is the sum of v . D field v over all axes v; a random probe's v . D field v is unbiased where E v v' = I
+    (Hutchinson, 1989). A sketch of k > 0: the first k probes span a subspace Q, the image of D field' - c on them, c
+    about the mean eigenvalue; tr(Q' D Q) is exact, and each other probe v gives (d - k) w . D w / |w|^2 for the rest,
+    w = v - Q Q' v. It is Hutch++ (Meyer et al., 2021) around c, with the probes' lengths divided out (Epperly et al.,
+    2024), and pays where few eigenvalues differ from the others: few directions narrower than the noise, or few that
+    are not.
+
+    Args:
+        field: x -> the shape of x.
+        x: Points (n, *event).
+        probes: Directions (m, n, *event), for example random signs; None for the exact divergence.
+        step: Of finite differences, as in `along`; None for automatic differentiation.
+        sketch: So many of the probes, normal ones, span Q, at the price of m + k derivatives.
+
+    Returns:
+        The field (n, *event), and the divergence: (n,) exact, else (m - sketch, n).
+
+    Raises:
+        ValueError: a sketch with a step, or without more probes than it takes.
+
+    Example:
+        >>> import torch
+        >>> matrix = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> value_and_divergence(lambda x: x @ matrix.T, torch.ones(1, 2))
+        (tensor([[3., 7.]]), tensor([5.]))
     """
     if not sketch:
         value, terms = derivatives(field, x, axes(x) if probes is None else probes, step)

@@ -59,7 +59,22 @@ def explicit(score: Field, x: Samples, true_score: Field) -> PerSample:
 
     Its mean over the density of true_score is the Fisher divergence; over a grid, tutorial 001's unweighted form. With
     the score of a kernel density estimate it is score matching by Parzen windows (Vincent, 2011).
-    Raises ValueError where the two have different shapes.
+
+    Args:
+        score: What is judged, x -> the shape of x.
+        x: Points (n, *event).
+        true_score: What it should be.
+
+    Returns:
+        One number for each point, (n,).
+
+    Raises:
+        ValueError: the two have different shapes.
+
+    Example:
+        >>> import torch
+        >>> explicit(lambda x: -x / 2, torch.tensor([[1.0], [2.0]]), lambda x: -x)  # N(0, 2) for N(0, 1)
+        tensor([0.1250, 0.5000])
     """
     value, truth = score(x), true_score(x)
     if value.shape != truth.shape:
@@ -81,14 +96,30 @@ def implicit(
 ) -> PerSample:
     """Return 1/2 |score|^2 + div score, for which the truth need not be known (Hyvarinen, 2005, theorem 1).
 
-    Its mean over the data is that of `explicit` less E |true score|^2 / 2.
-    probes None: exact divergence; otherwise from so many random directions v, v . D score v (Hutchinson, 1989), which
-    is sliced score matching with reduced variance (Song et al., 2019).
-    step: finite differences of this size in place of automatic differentiation, as in `divergence.along`; along all
-    axes, or along the random directions (Pang et al., 2020). The error is of order step^2 for smooth fields.
-    curvature: adds this times sum_i (d score_i / d x_i)^2 (Kingma and LeCun, 2010), which biases the score of
-    Gaussian data N(m, c^2) to -(x - m) / (c^2 + 2 curvature) but bounds the loss below where samples are few.
-    Raises ValueError for curvature with probes, which cannot tell it, and as `divergence.along`.
+    Its mean over the data is that of `explicit` less E |true score|^2 / 2. The divergence is exact, or from random
+    directions v, v . D score v (Hutchinson, 1989), which is sliced score matching with reduced variance (Song et al.,
+    2019). The curvature term, times sum_i (d score_i / d x_i)^2 (Kingma and LeCun, 2010), biases the score of Gaussian
+    data N(m, c^2) to -(x - m) / (c^2 + 2 curvature) but bounds the loss below where samples are few.
+
+    Args:
+        score: x -> the shape of x.
+        x: Points (n, *event).
+        probes: So many random directions; None for the exact divergence.
+        step: Finite differences of this size, with an error of order step^2 for smooth fields, along all axes or along
+            the random directions (Pang et al., 2020); None for automatic differentiation.
+        curvature: The weight of the curvature term.
+        generator: What directions are drawn from.
+
+    Returns:
+        One number for each point, (n,).
+
+    Raises:
+        ValueError: curvature with probes, which cannot tell it; a step as in `divergence.along`.
+
+    Example:
+        >>> import torch
+        >>> implicit(lambda x: -x, torch.tensor([[0.0], [2.0]]))
+        tensor([-1.,  1.])
     """
     if curvature and probes is not None:
         raise ValueError("the curvature regulariser needs the derivative along each axis: leave probes out")
@@ -105,7 +136,16 @@ def sliced(
     """Return 1/2 (v . score)^2 + v . D score v, the mean over random directions v (Song et al., 2019).
 
     v are random signs, for which E v v' = I: the same mean as `implicit`, with more variance.
-    step: finite differences, as in `implicit` (Pang et al., 2020).
+
+    Args:
+        score: x -> the shape of x.
+        x: Points (n, *event).
+        slices: So many directions.
+        step: Finite differences of this size (Pang et al., 2020); None for automatic differentiation.
+        generator: What directions are drawn from.
+
+    Returns:
+        One number for each point, (n,).
     """
     return torch.stack([_slice(*along(score, x, v, step), v) for v in _signs(x, slices, generator)]).mean(0)
 
@@ -120,9 +160,21 @@ def sliced_energy(
 ) -> PerSample:
     """Return sliced score matching of grad log_density by three values of it a direction (Pang et al., 2020).
 
-    1/2 ((f(x + h v) - f(x - h v)) / 2h)^2 + (f(x + h v) + f(x - h v) - 2 f(x)) / h^2 for f: samples -> numbers (n,),
-    which need not be normalised. No derivative in x is taken; the error is of order h^2.
-    Raises ValueError for a step that is not positive or that rounding swallows.
+    1/2 ((f(x + h v) - f(x - h v)) / 2h)^2 + (f(x + h v) + f(x - h v) - 2 f(x)) / h^2. No derivative in x is taken; the
+    error is of order h^2.
+
+    Args:
+        log_density: f, samples -> numbers (n,), which need not be normalised.
+        x: Points (n, *event).
+        step: h.
+        slices: So many directions v.
+        generator: What directions are drawn from.
+
+    Returns:
+        One number for each point, (n,).
+
+    Raises:
+        ValueError: the step is not positive, or rounding swallows it.
     """
     _require_second(step, x)
     losses = []
@@ -144,7 +196,21 @@ def denoising_energy(
     """Return denoising score matching of grad log_density by two values of it a direction (Pang et al., 2020).
 
     1/2 ((f(x + h v) - f(x - h v)) / 2h - v . target)^2, whose mean over the signs v is 1/2 |grad f - target|^2 up to
-    order h^2; target is the score of the noise, (a X_0 - x) / s^2. Raises ValueError as `sliced_energy`.
+    order h^2.
+
+    Args:
+        log_density: f, samples -> numbers (n,), which need not be normalised.
+        x: Noisy points (n, *event).
+        target: The score of their noise, (a X_0 - x) / s^2.
+        step: h.
+        slices: So many directions v.
+        generator: What directions are drawn from.
+
+    Returns:
+        One number for each point, (n,).
+
+    Raises:
+        ValueError: the step is not positive, or rounding swallows it.
     """
     _require_second(step, x)
     losses = []
@@ -167,12 +233,24 @@ def denoising(
     """Return half the weighted squared error of the denoised samples at times t, one draw of noise each.
 
     1/2 w(t) |noise_hat(a x + s z, t) - z|^2 with standard normal z (Vincent, 2011; Song et al., 2021, eq. 7). For any
-    weight it differs by a constant from the same half squared distance to the true score of the noised data.
-    weight None: the squared error of what the model predicts, without a weight. One level, a ladder or the whole
-    process is only the law of t (see `times`).
-    references: rows of the data that include x, such as the batch itself. The target is then the mean of z given the
-    noisy sample and these rows, which has much less variance than the one draw and the same mean (Xu et al., 2023,
-    eq. 6; proof in docs/theory.md). Raises ValueError for an unknown weight.
+    weight it differs by a constant from the same half squared distance to the true score of the noised data. One level,
+    a ladder or the whole process is only the law of t (see `times`).
+
+    Args:
+        model: What is judged.
+        x: Samples (n, *event) in model units.
+        t: Times, (n,) or ().
+        weight: One of WEIGHTS; None for the squared error of what the model predicts, without a weight.
+        references: Rows of the data that include x, such as the batch itself. The target is then the mean of z given
+            the noisy sample and these rows, which has much less variance than the one draw and the same mean (Xu et
+            al., 2023, eq. 6; proof in docs/theory.md).
+        generator: What the noise is drawn from.
+
+    Returns:
+        One number for each sample, (n,).
+
+    Raises:
+        ValueError: the weight is unknown.
     """
     clean = x
     noisy, noise, a, s = noised(model.process, x, t, generator)
@@ -195,8 +273,18 @@ def second_order(
 
     The posterior covariance of the noise is I - s D noise (Meng et al., 2021), so its trace, the mean of
     |z - noise|^2, is d - s div noise. The residual is not differentiated: where the noise is exact, the minimiser is
-    the exact divergence. probes: so many random signs v in place of it, and for each 1/2 (s v . D noise_hat v - d +
-    (v . (z - noise_hat))^2)^2 / d, whose minimiser is the exact v . D noise v.
+    the exact divergence. With probes v it is 1/2 (s v . D noise_hat v - d + (v . (z - noise_hat))^2)^2 / d for each,
+    whose minimiser is the exact v . D noise v.
+
+    Args:
+        model: What is judged.
+        x: Samples (n, *event) in model units.
+        t: Times, (n,) or ().
+        probes: So many random signs; None for the exact divergence.
+        generator: What noise and signs are drawn from.
+
+    Returns:
+        One number for each sample, (n,).
     """
     d = x[0].numel()
     noisy, z, _, s = noised(model.process, x, t, generator)
