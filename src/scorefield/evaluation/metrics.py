@@ -98,10 +98,6 @@ def energy_distance(x: Rows, y: Rows) -> Estimate:
     u_i = 2 (mean_j |x_i - y_j| - mean_j |x_i - x_j|) over pairs of different rows, w_j the same with x and y
     exchanged. Takes n^2 + nm + m^2 distances.
 
-    Args:
-        x: One sample (n, d).
-        y: The other (m, d).
-
     Raises:
         ValueError: fewer than 10 rows.
 
@@ -125,11 +121,6 @@ def energy_change(x: Rows, x0: Rows, y: Rows) -> Estimate:
 
     Its error, from the influence of each pair and of each row of y, is far smaller than those of the two distances
     where the rows of a pair are close. Takes 2 nm + 2 n^2 distances.
-
-    Args:
-        x: One sample (n, d).
-        x0: The rows that belong to it.
-        y: What both are compared with, (m, d).
 
     Raises:
         ValueError: fewer than 10 rows, or x and x0 of different lengths.
@@ -155,12 +146,6 @@ def copying(samples: Rows, train: Rows, held_out: Rows, *, generator: Generator)
                      rows (at most 5,000 are asked) are from one another
 
     Even at 0 or 1 errors are at least those of one row.
-
-    Args:
-        samples: Of the model, (n, d).
-        train: What it learned from.
-        held_out: Real rows that it has not seen.
-        generator: What training rows are drawn by.
 
     Raises:
         ValueError: fewer than 10 rows.
@@ -190,12 +175,6 @@ def compare(samples: Rows, held_out: Rows, train: Rows, *, generator: Generator)
 
     Both take as many rows as the smallest of the three has, drawn at random; all but sliced_wasserstein at
     most 5,000.
-
-    Args:
-        samples: Of the model, (n, d).
-        held_out: Real rows that it has not seen.
-        train: What it learned from.
-        generator: What rows and directions are drawn by.
 
     Raises:
         ValueError: fewer than 10 rows.

@@ -2,18 +2,35 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
-from scipy import optimize, stats
 from torch import Generator, Tensor
 
 from scorefield.diffusion.denoisers import ScoreModel
 from scorefield.diffusion.densities import GaussianMixture
+from scorefield.inference.mixing import Mixing, mixing, until_mixed
+from scorefield.inference.noise_levels import noise_levels, step_sizes
 from scorefield.inference.samplers import BLOCK
 from scorefield.numerics.shapes import Field, Path, PerSample, Samples
 from scorefield.numerics.tensors import dot, integer, match, normal_like, spawn, uniform
+
+__all__ = [
+    "Density",
+    "LogDensity",
+    "Mixing",
+    "annealed",
+    "denoised",
+    "mala",
+    "mixing",
+    "noise_levels",
+    "sample_blocks",
+    "score_of",
+    "step_sizes",
+    "unadjusted",
+    "underdamped",
+    "until_mixed",
+]
 
 
 @runtime_checkable
@@ -195,114 +212,6 @@ def denoised(score: Field, x: Samples, level: float) -> Samples:
     """Return E[clean | x = clean + level z] = x + level^2 score(x), the last of annealing (Song and Ermon, 2020)."""
     with torch.no_grad():
         return x + level**2 * _force(score, x)
-
-
-def noise_levels(largest: float, smallest: float, dim: int) -> Tensor:
-    """Return levels s_1 > ... > s_L in a geometric series in which neighbours overlap (Song and Ermon, 2020).
-
-    The radius of N(0, s_i^2 I) lies within three of its standard deviations for half of N(0, s_i+1^2 I): their
-    technique 2, Phi(sqrt(2d) (c - 1) + 3c) - Phi(sqrt(2d) (c - 1) - 3c) = 0.5 for the ratio c of neighbours, which is
-    at most 2: up to four dimensions any ratio would do.
-
-    Args:
-        largest: s_1, in units of the data.
-        smallest: s_L.
-        dim: d.
-
-    Raises:
-        ValueError: not 0 < smallest < largest, or dim < 1.
-
-    Example:
-        >>> noise_levels(8.0, 1.0, dim=2).round(decimals=3)
-        tensor([8., 4., 2., 1.], dtype=torch.float64)
-    """
-    if not 0 < smallest < largest < math.inf or dim < 1:
-        raise ValueError(f"expected 0 < smallest < largest and dim >= 1; got {smallest}, {largest} and {dim}")
-    distance = lambda c: (2 * dim) ** 0.5 * (c - 1)
-    overlap = lambda c: stats.norm.cdf(distance(c) + 3 * c) - stats.norm.cdf(distance(c) - 3 * c) - 0.5
-    ratio = optimize.brentq(overlap, 1.0, 2.0) if overlap(2.0) < 0 else 2.0
-    count = math.ceil(math.log(largest / smallest) / math.log(ratio) - 1e-9) + 1
-    return torch.from_numpy(np.geomspace(largest, smallest, count))
-
-
-def step_sizes(levels: Tensor, steps: int) -> list[float]:
-    """Return the size e (s_i / s_L)^2 of Langevin steps at each level (Song and Ermon, 2020, technique 4).
-
-    e = q s_L^2 brings the variance of a Gaussian from that of one level closest to that of the next, c = s_i / s_i+1:
-    (1 - q)^2T (c^2 - v) + v is smallest, v = 2 / (2 - q) the variance at which the chain rests.
-
-    Args:
-        levels: s_1 > ... > s_L.
-        steps: T, those at each level.
-
-    Raises:
-        ValueError: not two levels that decrease and are positive, or no step.
-    """
-    if len(levels) < 2 or not bool((levels.diff() < 0).all()) or not float(levels[-1]) > 0 or steps < 1:
-        raise ValueError(f"expected at least two decreasing positive levels and a step; got {levels.tolist()}, {steps}")
-    squared = float((levels[:-1] / levels[1:]).max()) ** 2
-    rest = lambda q: 2 / (2 - q)
-    variance = lambda q: (1 - q) ** (2 * steps) * (squared - rest(q)) + rest(q)
-    best = optimize.minimize_scalar(variance, bounds=(1e-8, 1.0), method="bounded", options={"xatol": 1e-10}).x
-    return [float(best) * float(level) ** 2 for level in levels]
-
-
-class Mixing(NamedTuple):
-    """How well chains have mixed, for each column: rank-normalised split R-hat and the effective sample size."""
-
-    rhat: Tensor
-    ess: Tensor
-
-
-def mixing(states: Sequence[Samples]) -> Mixing:
-    """Return R-hat and effective sample size of chains, the rows of states (n, d) (Vehtari et al., 2021).
-
-    R-hat near 1 says that the chains cannot be told from each other, not that they have seen every mode.
-
-    Args:
-        states: The states (n, d) of n chains, one after another.
-
-    Raises:
-        ValueError: fewer than 2 chains or 4 states.
-    """
-    from arviz_stats.base import array_stats
-
-    draws = torch.stack(list(states)).flatten(2).double().numpy()
-    if draws.shape[1] < 2 or len(draws) < 4:
-        raise ValueError(f"expected at least 2 chains of 4 states; got {draws.shape[1]} of {len(draws)}")
-    found = (f(draws, chain_axis=1, draw_axis=0) for f in (array_stats.rhat, array_stats.ess))
-    return Mixing(*(torch.from_numpy(np.atleast_1d(np.asarray(values))) for values in found))
-
-
-def until_mixed(path: Path, rhat: float = 1.01, ess: float = 400.0, first: int = 100) -> Path:
-    """Yield the states of a path until its second half has mixed (Vehtari et al., 2021, on the limits).
-
-    It is looked at after `first` states and whenever there are twice as many.
-
-    Args:
-        path: The states of chains.
-        rhat: R-hat may be at most this.
-        ess: The second half must be worth so many independent draws.
-        first: When to look first.
-
-    Raises:
-        RuntimeError: the path ends before.
-    """
-    states: list[Samples] = []
-    check = first
-    for state in path:
-        states.append(state)
-        yield state
-        if len(states) == check:
-            found, check = mixing(states[check // 2 :]), 2 * check
-            if float(found.rhat.max()) <= rhat and float(found.ess.min()) >= ess:
-                return
-    worst = mixing(states[len(states) // 2 :])
-    raise RuntimeError(
-        f"the chains have not mixed in {len(states)} steps: R-hat {float(worst.rhat.max()):.3f}, expected at most "
-        f"{rhat}; effective sample size {float(worst.ess.min()):.0f}, expected at least {ess:g}; take more or larger "
-        "steps, or anneal over levels of noise"
-    )
 
 
 def _value_and_score(log_density: LogDensity, x: Samples) -> tuple[PerSample, Samples]:

@@ -65,9 +65,6 @@ def explicit(score: Field, x: Samples, true_score: Field) -> PerSample:
         x: Points (n, *event).
         true_score: What it should be.
 
-    Returns:
-        One number for each point, (n,).
-
     Raises:
         ValueError: the two have different shapes.
 
@@ -110,9 +107,6 @@ def implicit(
         curvature: The weight of the curvature term.
         generator: What directions are drawn from.
 
-    Returns:
-        One number for each point, (n,).
-
     Raises:
         ValueError: curvature with probes, which cannot tell it; a step as in `divergence.along`.
 
@@ -143,9 +137,6 @@ def sliced(
         slices: So many directions.
         step: Finite differences of this size (Pang et al., 2020); None for automatic differentiation.
         generator: What directions are drawn from.
-
-    Returns:
-        One number for each point, (n,).
     """
     return torch.stack([_slice(*along(score, x, v, step), v) for v in _signs(x, slices, generator)]).mean(0)
 
@@ -169,9 +160,6 @@ def sliced_energy(
         step: h.
         slices: So many directions v.
         generator: What directions are drawn from.
-
-    Returns:
-        One number for each point, (n,).
 
     Raises:
         ValueError: the step is not positive, or rounding swallows it.
@@ -205,9 +193,6 @@ def denoising_energy(
         step: h.
         slices: So many directions v.
         generator: What directions are drawn from.
-
-    Returns:
-        One number for each point, (n,).
 
     Raises:
         ValueError: the step is not positive, or rounding swallows it.
@@ -246,9 +231,6 @@ def denoising(
             al., 2023, eq. 6; proof in docs/theory.md).
         generator: What the noise is drawn from.
 
-    Returns:
-        One number for each sample, (n,).
-
     Raises:
         ValueError: the weight is unknown.
     """
@@ -282,9 +264,6 @@ def second_order(
         t: Times, (n,) or ().
         probes: So many random signs; None for the exact divergence.
         generator: What noise and signs are drawn from.
-
-    Returns:
-        One number for each sample, (n,).
     """
     d = x[0].numel()
     noisy, z, _, s = noised(model.process, x, t, generator)
