@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. Both make the virtual environment first.
+# `make demo` shows it, `make check` is for every change, `make test` is everything. Each makes the environment first.
 #   PYTHON=python3.12        another interpreter (3.11 or later)
 #   TORCH_INDEX=URL          a wheel index to take PyTorch from, for example one of builds for the CPU only
 
@@ -8,8 +8,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := demo
+SHAPES := --jaxtyping-packages=scorefield,beartype.beartype
+DUPLICATES := --disable=all --enable=duplicate-code --min-similarity-lines=6 \
+	--ignore-imports=y --ignore-signatures=y --ignore-docstrings=y
 
-.PHONY: demo test lint benchmark clean
+.PHONY: demo check test lint wheel benchmark clean
 
 demo: $(VENV)/installed
 	$(BIN)/scorefield fit swissroll --out $(DEMO)/run --budget 30s
@@ -19,8 +22,11 @@ demo: $(VENV)/installed
 	@echo
 	@echo "Look at $(DEMO)/run/figures/overview.png (data, samples, density, score field); the samples are in $(DEMO)/samples.csv"
 
-test: $(VENV)/tested lint
-	$(BIN)/python -m pytest --quiet --numprocesses 2
+check: lint
+	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow" $(SHAPES)
+
+test: check wheel
+	$(BIN)/python -m pytest --quiet --numprocesses 2 -m slow
 	$(BIN)/scorefield selftest
 	$(BIN)/scorefield selftest --prove
 
@@ -28,6 +34,10 @@ lint: $(VENV)/tested
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check --quiet src tests benchmarks
 	$(BIN)/mypy
+	$(BIN)/pylint $(DUPLICATES) src tests benchmarks
+
+wheel: $(VENV)/tested
+	$(BIN)/python tests/wheel.py
 
 benchmark: $(VENV)/measured
 	$(BIN)/python benchmarks/densities.py

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scorefield.cli.options import COMMANDS
+from scorefield.cli.parsing import parse
 from scorefield.gallery import ENTRIES
 from scorefield.selftest import table
 
@@ -93,7 +94,7 @@ def test_the_commands_that_the_documents_show_are_understood():
         assert words[0] in (*COMMANDS, "--help"), line
         if len(words) > 1:  # else the command is meant as such
             left_out = words[0] in ("fit", "sample") and not {"--out", "-o"} & set(words)
-            options = cli._parse([*words, "--out", "x"] if left_out else words)
+            options = parse([*words, "--out", "x"] if left_out else words, pytest.fail)
             assert words[:2] != ["gallery", "run"] or options.name in ENTRIES, line
             assert words[0] != "selftest" or {*options.names} <= {*table()}, line
     assert len(found) > 30

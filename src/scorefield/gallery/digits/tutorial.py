@@ -9,6 +9,7 @@ own numbers p^8. Its steps on digits are not small: each goes to the mean of the
 
 from collections import deque
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ from scorefield.kinds.tables.estimator import ScoreDensity
 from scorefield.numerics.tensors import spawn
 
 F64 = torch.float64
-MOONS: GaussianMixture = toys.TOYS["moons"].density  # type: ignore[assignment]
+MOONS = cast(GaussianMixture, toys.TOYS["moons"].density)
 POINTS, REAL, LIMIT = 1_000, 4_000, 5.0
 SHOWN = (1.0, 0.5, 0.3, 0.15, 0.05)
 """Times of the panels of figure 1 before the last."""

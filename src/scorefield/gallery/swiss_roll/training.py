@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from scorefield.numerics.whitening import moments
 
 F64 = torch.float64
 PROCESS = VP(0.1, 20.0)
-DENSITY: GaussianMixture = toys.TOYS["swissroll"].density  # type: ignore[assignment]
+DENSITY = cast(GaussianMixture, toys.TOYS["swissroll"].density)
 """The law of the points, exact: the noise along the spiral by quadrature."""
 
 POINTS, BATCH, RATE, HIDDEN = 1_000, 256, 3e-4, (64, 64, 64)
