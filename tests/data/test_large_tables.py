@@ -108,7 +108,8 @@ def test_two_writers_of_one_path_do_not_disturb_each_other(tmp_path):
 MEASURE = """
 import re, sys
 from pathlib import Path
-from scorefield.data import point_blocks, read_table, tables
+from scorefield.data import point_blocks, read_table
+from scorefield.data.tables import reading
 reading.LIMIT = 2**20
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1000
 read_table(sys.argv[2]), list(point_blocks(sys.argv[2], ["x1"], 1024))

@@ -15,15 +15,15 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import scorefield
 from scorefield import VP, LinearSDE, ScoreDensity
 from scorefield.kinds.tables.estimator import automatic_steps
-from scorefield.training import closed_form
+from scorefield.training import candidates
 
 FAST = {"max_iter": 150, "random_state": 0}
 
 
 @parametrize_with_checks([ScoreDensity(max_iter=3, random_state=0)])
 def test_scikit_learns_contract(estimator, check, monkeypatch):
-    monkeypatch.setattr(closed_form, "COMPONENTS", (1, 2))  # the contract does not depend on how many bases are tried
-    monkeypatch.setattr(closed_form, "REGULARISATION", (1e-2,))
+    monkeypatch.setattr(candidates, "COMPONENTS", (1, 2))  # the contract does not depend on how many bases are tried
+    monkeypatch.setattr(candidates, "REGULARISATION", (1e-2,))
     check(estimator)
 
 

@@ -1,6 +1,8 @@
 """Laws of the choice of a base: it finds what made the rows, and does not see what is not there."""
 
 import math
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +12,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Generator
 
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.kinds.tables.units import whitening
-from scorefield.training import closed_form
+from scorefield.numerics.whitening import whitening
+from scorefield.training import candidates, closed_form, em
 
 
 def white(mixture: GaussianMixture, n: int, seed: int) -> torch.Tensor:
@@ -100,8 +102,10 @@ def test_a_stack_is_the_mixture_that_it_says():
     chosen = closed_form.choose(rows, 0)
     assert len(chosen.parts) > 1
     x = 2 * torch.randn(50, 2, dtype=F64, generator=Generator().manual_seed(0))
-    alone = torch.stack([math.log(w) + fit(rows.numpy()).log_prob(x) for w, fit in chosen.parts]).logsumexp(0)
-    assert (chosen.fit(rows).log_prob(x) - alone).abs().max() < 1e-10
+    alone = torch.stack(
+        [math.log(w) + replace(chosen, parts=((1.0, p),)).fit(rows).log_prob(x) for w, p in chosen.parts]
+    )
+    assert (chosen.fit(rows).log_prob(x) - alone.logsumexp(0)).abs().max() < 1e-10
 
 
 def test_no_candidate_has_seen_the_rows_that_judge_it():
@@ -117,7 +121,7 @@ def test_no_candidate_has_seen_the_rows_that_judge_it():
         mean, scale = rows.mean(0), rows.std(0)
         standard = ((rows - mean) / scale).numpy()
         matrix = torch.from_numpy(whitening(standard, np.zeros(15)))
-        score = closed_form.choose((rows - mean) / scale @ matrix, seed, matrix).scores[closed_form.GAUSSIAN]
+        score = closed_form.choose((rows - mean) / scale @ matrix, seed, matrix).scores[candidates.GAUSSIAN]
         part = standard[:48] - standard[:48].mean(0)
         own = torch.from_numpy(whitening(part, np.zeros(15)))
         gauss = GaussianMixture.gaussian(torch.zeros(15, dtype=F64), torch.eye(15, dtype=F64))
@@ -135,13 +139,8 @@ def test_a_choice_uses_one_thread_and_gives_the_others_back(monkeypatch):
     def counts() -> set[int]:
         return {library["num_threads"] for library in threadpool_info()}
 
-    seen, plain = [], closed_form._mixture
-
-    def watched(*settings):
-        fit = plain(*settings)
-        return lambda rows: seen.append(counts()) or fit(rows)
-
-    monkeypatch.setattr(closed_form, "_mixture", watched)
+    seen, plain = [], em.fit
+    monkeypatch.setattr(em, "fit", lambda *settings: seen.append(counts()) or plain(*settings))
     rows = (
         torch.randn(60, 2, dtype=F64, generator=Generator().manual_seed(0)).sign() * torch.tensor([1.0, 1.1]).double()
     )
@@ -152,3 +151,38 @@ def test_a_choice_uses_one_thread_and_gives_the_others_back(monkeypatch):
         assert counts() == {2}
     assert seen
     assert all(found == {1} for found in seen)
+
+
+GRID = [
+    (n, d) for n in (1, 2, 10, 150, 442, 501, 1_437, 2_000, 2_001, 5_000, 50_000) for d in (1, 2, 4, 10, 20, 40, 64)
+]
+
+
+@pytest.mark.parametrize(("n", "d"), GRID)
+def test_a_choice_costs_at_most_what_the_table_says(n, d):
+    """If every candidate is tried in all of its steps; the fits of what is chosen too, if it is the largest of all."""
+    limits = candidates.plan(n, d)
+    assert limits.work <= candidates.CHOICE_WORK
+    assert limits.rows * em.features("full", d) <= candidates.CHOICE_NUMBERS
+    assert len({c.name for family in limits.families for c in family}) == sum(map(len, limits.families)) <= 103
+    largest = [candidates.Candidate("full", 32, 1e-4)]
+    for fits in (1, 4):
+        rows, steps = candidates.fit_plan(largest, n, d, fits)
+        assert fits * steps * em.step_work("full", 32, rows, d) <= 2 * candidates.FIT_WORK
+        assert min(n, candidates.CHOICE_ROWS) <= rows <= min(n, candidates.FIT_ROWS)
+
+
+def test_the_work_is_what_was_planned_whatever_the_clock(monkeypatch):
+    """The multiplications of all steps that are taken are at most those of the plan; no clock is asked."""
+    rows = white(GaussianMixture.isotropic(f64(1.0, 1.0), f64([-1.0, 0.0], [1.0, 0.5]), 0.1), 600, 0)
+    taken, plain = [0], em._expected
+
+    def counted(prepared, mixture):
+        taken[0] += em.step_work(mixture.kind, len(mixture.weights), *prepared.rows.shape)
+        return plain(prepared, mixture)
+
+    monkeypatch.setattr(em, "_expected", counted)
+    for name in ("time", "perf_counter", "monotonic", "process_time"):
+        monkeypatch.setattr(time, name, lambda: pytest.fail("a choice does not ask for the time"))
+    closed_form.choose(rows, 0)
+    assert 0 < taken[0] <= candidates.plan(600, 2).work

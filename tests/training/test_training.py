@@ -11,12 +11,13 @@ from cases import f64, learned, table_learner
 from torch import Generator
 
 from scorefield.diffusion.by_name import make
-from scorefield.diffusion.denoisers import ExactDenoiser
+from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.diffusion.published import VP
 from scorefield.kinds.tables.problem import TableProblem, choose_transform, in_model_units, largest_distance
 from scorefield.kinds.tables.units import TableTransform
 from scorefield.numerics.whitening import moments
+from scorefield.training import candidates
 from scorefield.training import closed_form as bases
 from scorefield.training import learner as learners
 from scorefield.training.budget import steps_within
@@ -286,10 +287,10 @@ def test_parzen_learns_kernels_on_the_rows_of_each_member_alone():
         assert not (held_out[:, None] == truth.means).all(-1).any()
         width = len(rows) ** (-1 / 6)
         assert float(truth.covariances[0, 0, 0]) == pytest.approx(width**2, rel=1e-5)
-    many = torch.zeros(bases.CHOICE_ROWS + 100, 1)
+    many = torch.zeros(candidates.CHOICE_ROWS + 100, 1)
     found = truth_for(Config(steps=1, objective="parzen"), None, many)
-    assert len(found.means) == bases.CHOICE_ROWS
-    assert float(found.covariances[0, 0, 0]) == pytest.approx((4 / 3 / bases.CHOICE_ROWS) ** 0.4, rel=1e-5)
+    assert len(found.means) == candidates.CHOICE_ROWS
+    assert float(found.covariances[0, 0, 0]) == pytest.approx((4 / 3 / candidates.CHOICE_ROWS) ** 0.4, rel=1e-5)
 
 
 def test_with_few_rows_a_report_is_kept_only_if_it_clearly_beats_the_base():
@@ -375,6 +376,8 @@ def test_the_score_ratio_is_where_the_error_is_smallest():
         def decompose(self, x, t):
             clean, noise = super().decompose(x, t)
             return clean, noise + 0.1 * torch.sin(9 * x.flip(1))
+
+        noise_and_divergence = Denoiser.noise_and_divergence
 
     blurred = Blurred(mixture, VP())
     ratio = score_ratio([blurred], [x], seed=0)

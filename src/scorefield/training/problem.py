@@ -9,7 +9,7 @@ from torch import Tensor
 from scorefield.diffusion.denoisers import ScoreModel
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.numerics.shapes import Rows
-from scorefield.training.closed_form import CHOICE_ROWS
+from scorefield.training.candidates import CHOICE_ROWS
 from scorefield.training.config import Config
 
 FEW_ROWS, SOME_ROWS = 2_000, 15_000

@@ -13,7 +13,7 @@ from scorefield.kinds.tables.units import TableTransform
 from scorefield.numerics.shapes import Rows
 from scorefield.numerics.tensors import spawn
 from scorefield.numerics.whitening import moments
-from scorefield.training import closed_form
+from scorefield.training import candidates, closed_form
 from scorefield.training.config import Config
 from scorefield.training.problem import FEW_ROWS, Part, Prepared, Problem, truth_for
 
@@ -57,16 +57,12 @@ class TableProblem(Problem):
         else:
             judges = self.validation if len(self.validation) else self.train
             others, held_out = [pool], [judges.float()[:VALIDATION_ROWS]]
+        fits = chosen.fit_each([pool] if k == 1 else [*others, pool])
         parts = tuple(
-            Part(
-                rows.to(self.device),
-                judges.to(self.device),
-                chosen.fit(rows),
-                truth_for(config, self.truth, rows),
-            )
-            for rows, judges in zip(others, held_out, strict=True)
+            Part(rows.to(self.device), judges.to(self.device), fit, truth_for(config, self.truth, rows))
+            for rows, judges, fit in zip(others, held_out, fits[:k], strict=True)
         )
-        model = config.model(*moments(pool), chosen.fit(pool), self.process).to(self.device)
+        model = config.model(*moments(pool), fits[-1], self.process).to(self.device)
         return Prepared(model, parts, chosen.name, _why(chosen))
 
 
@@ -75,7 +71,7 @@ def _why(chosen: closed_form.Base) -> str:
     tried = len(chosen.scores) - 1
     if not chosen.parts:
         return f"of {tried} mixtures and kernel densities none was better, or all have the wrong shape"
-    gain = chosen.score - chosen.scores[closed_form.GAUSSIAN]
+    gain = chosen.score - chosen.scores[candidates.GAUSSIAN]
     return f"from {tried} mixtures and kernel densities, on held-out rows {gain:.3f} nats above one Gaussian"
 
 
@@ -89,7 +85,7 @@ def choose_transform(frame: pd.DataFrame, bounds: Bounds | None, seed: int) -> T
     bent = TableTransform.fit(frame, bounds)
     if not any(column.is_bent for column in bent.columns):
         return bent
-    rows = torch.randperm(len(frame), generator=spawn(seed, "transform"))[: closed_form.CHOICE_ROWS]
+    rows = torch.randperm(len(frame), generator=spawn(seed, "transform"))[: candidates.CHOICE_ROWS]
     part = frame.iloc[rows.numpy()]
 
     def score(transform: TableTransform) -> float:
