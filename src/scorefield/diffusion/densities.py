@@ -1,13 +1,14 @@
 """Densities known in closed form: Gaussian mixtures, which stay Gaussian mixtures under noise."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
 
 from scorefield.numerics.shapes import PerSample, Rows, Samples, Times
-from scorefield.numerics.tensors import match, normal
+from scorefield.numerics.tensors import ROWS, in_blocks, match, normal
 
 
 def posterior_of_rows(
@@ -18,23 +19,28 @@ def posterior_of_rows(
     With S^2 = a^2 std^2 + s^2 the posterior weight of row r is proportional to exp(-|x/a - r|^2 / 2 (S/a)^2); with m
     the weighted mean of the rows, clean = m + (a std^2 / S^2) (x - a m) and noise = (s / S^2) (x - a m).
     a and s: shaped for x. log_weights of the rows, (k,): None where all are equally likely. One matrix product of
-    (n, d) by (d, k), in float64, since two large numbers cancel in it.
+    (n, d) by (d, k), in float64, since two large numbers cancel in it. The bits of a row of x are its own.
     """
     flat = rows.flatten(1).double()
     variance = a.double() ** 2 * std**2 + s.double() ** 2
     precision = (a.double() ** 2 / variance).reshape(-1, 1)
     located = torch.cat([(x.double() / a).flatten(1) * precision, precision.expand(len(x), 1)], 1)
-    logits = located @ torch.cat([flat, -flat.square().sum(1, keepdim=True) / 2], 1).mT  # less |x/a|^2 (a/S)^2 / 2
-    if log_weights is not None:
-        logits = logits + log_weights
-    weights = (logits - logits.amax(1, keepdim=True).detach()).to(x).softmax(1)
-    mean = (rows.flatten(1).mT @ weights.mT).mT.reshape(x.shape)  # twice as fast as weights @ rows for few columns
+    matrix = torch.cat([flat, -flat.square().sum(1, keepdim=True) / 2], 1).mT
+
+    def weighted(located: Tensor) -> tuple[Tensor]:
+        logits = located @ matrix  # less |x/a|^2 (a/S)^2 / 2
+        if log_weights is not None:
+            logits = logits + log_weights
+        weights = (logits - logits.amax(1, keepdim=True).detach()).to(x).softmax(1)
+        return (weights @ rows.flatten(1),)
+
+    mean = in_blocks(weighted, located)[0].reshape(x.shape)
     residual = (x - a * mean) / variance.to(x)
     return mean + a * std**2 * residual, s * residual
 
 
 BLOCK = 2**22
-"""Rows are handled in blocks so that rows x components x dimensions stays below this many numbers."""
+"""Blocks of rows are smaller than ROWS where rows x components x dimensions would be more than this many numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +89,9 @@ class GaussianMixture:
         if not bool(self.means.isfinite().all()):
             row = int((~self.means.isfinite()).any(1).nonzero()[0])
             raise ValueError(f"mixture means must be finite; row {row} is {self.means[row].tolist()}")
-        object.__setattr__(self, "weights", self.weights / self.weights.sum())
+        total = self.weights.sum()
+        if not abs(float(total) - 1) <= 16 * torch.finfo(total.dtype).eps:  # weights of sum 1 keep their bits
+            object.__setattr__(self, "weights", self.weights / total)
         scale = self.covariances.abs().amax((1, 2), keepdim=True)
         slack = 100 * torch.finfo(self.covariances.dtype).eps * d
         symmetric = bool(((self.covariances - self.covariances.mT).abs() <= slack * scale).all())
@@ -156,15 +164,13 @@ class GaussianMixture:
         if a is None or s is None:
             self._check_density(x)
             a, s = x.new_ones(()), x.new_zeros(())
-        rows = [t if t.ndim else t.expand(len(x)) for t in (a.to(x), s.to(x))]
-        parts = zip(*map(self._parts, (x, *rows)), strict=True)
-        return torch.cat([self._joint(*part)[0].logsumexp(1) for part in parts])
+        return self._by_rows(lambda x, a, s: (self._joint(x, a, s)[0].logsumexp(1),), x, a, s)[0]
 
     def score(self, x: Samples) -> Samples:
         """Return grad log p(x), for x (n, d). Raises ValueError where a covariance is singular."""
         self._check_density(x)
         one, zero = x.new_ones(()), x.new_zeros(())
-        return -torch.cat([self._residual(*self._joint(part, one, zero)) for part in self._parts(x)])
+        return -self._by_rows(lambda x, a, s: (self._residual(*self._joint(x, a, s)),), x, one, zero)[0]
 
     def posterior(self, x: Samples, a: Times, s: Times) -> tuple[Samples, Samples]:
         """Return E[X | x] and E[Z | x] where x = a X + s Z and Z is standard normal.
@@ -174,9 +180,8 @@ class GaussianMixture:
         """
         if self._std is not None:
             return posterior_of_rows(x, self.means, match(a, x), match(s, x), self._std, self.weights.log())
-        rows = [t if t.ndim else t.expand(len(x)) for t in (a.to(x), s.to(x))]
-        parts = [self._split(*part) for part in zip(self._parts(x), *map(self._parts, rows), strict=True)]
-        return torch.cat([clean for clean, _ in parts]), torch.cat([noise for _, noise in parts])
+        clean, noise = self._by_rows(self._split, x, a, s)
+        return clean, noise
 
     def noise_and_divergence(self, x: Samples, a: Times, s: Times) -> tuple[Samples, PerSample]:
         """Return E[Z | x] as in `posterior` and its divergence in x, in closed form, (n, d) and (n,).
@@ -184,9 +189,8 @@ class GaussianMixture:
         With S_k = a^2 C_k + s^2 I and e_k, r_k as there, d r_k/dx = r_k (e - e_k), e = sum_k r_k e_k, so it is
         s (sum_k r_k tr S_k^-1 - sum_k r_k |e_k|^2 + |e|^2).
         """
-        rows = [t if t.ndim else t.expand(len(x)) for t in (a.to(x), s.to(x))]
-        parts = [self._noise_and_divergence(*part) for part in zip(*map(self._parts, (x, *rows)), strict=True)]
-        return torch.cat([noise for noise, _ in parts]), torch.cat([divergence for _, divergence in parts])
+        noise, divergence = self._by_rows(self._noise_and_divergence, x, a, s)
+        return noise, divergence
 
     def sample(self, n: int, generator: Generator | None = None) -> Samples:
         """Draw n independent samples, shape (n, d), in the type of the means.
@@ -238,8 +242,12 @@ class GaussianMixture:
             return weighted.sum(1) @ vectors[0].mT
         return torch.einsum("nkj,kij->ni", weighted, vectors)
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        return x.split(max(1, BLOCK // self.means.numel()))
+    def _by_rows(
+        self, function: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]], x: Samples, a: Times, s: Times
+    ) -> tuple[Tensor, ...]:
+        """Return what a function of x (n, d), a and s (n,) gives; the bits of a row are its own."""
+        rows = [t if t.ndim else t.expand(len(x)) for t in (a.to(x), s.to(x))]
+        return in_blocks(function, x, *rows, size=max(1, min(ROWS, BLOCK // self.means.numel())))
 
     def _check_density(self, x: Tensor) -> None:
         if x.ndim != 2 or x.shape[1] != self.dim:

@@ -156,13 +156,13 @@ class Cosine(Process):
 
     def time(self, ratio: Tensor) -> Tensor:
         start = self.rate * self.offset
-        a = 1 / torch.hypot(ratio, torch.ones_like(ratio))
+        a = 1 / (ratio**2 + 1).sqrt()
         cos_phi = a * math.cos(start)
-        sin_phi = torch.hypot(a * ratio, a * math.sin(start))  # sin^2 phi = s^2 + a^2 sin^2 phi_0
+        sin_phi = a * (ratio**2 + math.sin(start) ** 2).sqrt()  # sin^2 phi = s^2 + a^2 sin^2 phi_0
         sin_sum = sin_phi * math.cos(start) + cos_phi * math.sin(start)
         cos_difference = cos_phi * math.cos(start) + sin_phi * math.sin(start)
         sin_difference = (ratio * cos_phi) ** 2 / sin_sum  # sin(phi - phi_0) sin(phi + phi_0) = (s/a)^2 cos^2 phi
-        return torch.atan2(sin_difference, cos_difference) / self.rate
+        return (sin_difference / cos_difference).atan() / self.rate
 
 
 @dataclass(frozen=True)

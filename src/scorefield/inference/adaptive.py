@@ -11,7 +11,7 @@ from scorefield.inference.exponential import sde_weight
 from scorefield.inference.walking import Sampler, checked, pairs
 from scorefield.numerics.brownian import LAST, BrownianPath
 from scorefield.numerics.shapes import Grid, Path, Samples
-from scorefield.numerics.tensors import integer
+from scorefield.numerics.tensors import integer, power
 
 LONGEST = 1.0
 """The longest step of `adaptive_sde` in log s/a: beyond, a state can arrive where nothing is left to disagree about."""
@@ -91,7 +91,7 @@ def _integrate(model: Denoiser, y: Samples, start: float, stop: float, tol: floa
         known = (1 - share) * y[rows] + noise
         second = clean(known + share * first[rows], after)
         new = known + (share - weight) * first[rows] + weight * second
-        size = torch.hypot(later.exp(), torch.full_like(later, d))  # of y / a standard deviation of the data
+        size = (later.exp() ** 2 + d**2).sqrt()  # of y / a standard deviation of the data
         difference = (weight * (second - first[rows])).flatten(1).double()
         error = difference.square().mean(1).sqrt() / size / tol
         error = torch.where(new.flatten(1).isfinite().all(1), error, torch.inf)
@@ -105,7 +105,7 @@ def _integrate(model: Denoiser, y: Samples, start: float, stop: float, tol: floa
             )
         kept = rows[good]
         y[kept], place[kept], value[kept] = new[good], after[good], path[good]
-        factor = (0.9 * error.clamp(min=1e-6) ** (-2 / 3)).clamp(0.2, 2.0)
+        factor = (0.9 * power(error.clamp(min=1e-6), -2 / 3)).clamp(0.2, 2.0)
         width[rows] = (width[rows] * factor).long().clamp(1, longest)
         if len(kept):
             first[kept] = clean(y[kept], place[kept])

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from scorefield.tensors import power
+
 RowField = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(t, y, rows) -> dy/dt for some rows of the batch: t (m,), y (m, k), rows (m,) their indices."""
 
@@ -73,7 +75,7 @@ def dormand_prince(
         y[kept], slope[kept] = new[good], new_slope[good]
         t[kept] = torch.where(last, stop, t[rows] + h)[good]
         evaluations[rows.cpu()] += 6
-        factor = (0.9 * worst.clamp(min=1e-10) ** -0.2).clamp(0.2, 5.0)
+        factor = (0.9 * power(worst.clamp(min=1e-10), -0.2)).clamp(0.2, 5.0)
         size[rows] = h * torch.where(good, factor, factor.clamp(max=0.9))
         _require_progress(size[rows], span, rows, t[rows])
         rows = rows[~(good & last)]

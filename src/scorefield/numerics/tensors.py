@@ -1,12 +1,15 @@
 """The one place that matches a time to samples, reduces over an event and draws random numbers."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
 
 from scorefield.numerics.shapes import PerSample, Samples
+
+ROWS = 256
+"""Rows in a block of `in_blocks`: a batch of training is one block."""
 
 
 def match(coefficient: Tensor, x: Tensor) -> Tensor:
@@ -28,6 +31,32 @@ def match(coefficient: Tensor, x: Tensor) -> Tensor:
 def dot(x: Samples, y: Samples) -> PerSample:
     """Return the inner product of each row of x with the same row of y."""
     return (x * y).flatten(1).sum(1)
+
+
+def power(x: Tensor, exponent: float) -> Tensor:
+    """Return x^exponent for x > 0 as exp(exponent log x).
+
+    `**` has other last bits in the remainder of a vector loop, so a row's would depend on how many rows there are.
+    """
+    return (exponent * x.log()).exp()
+
+
+def in_blocks(function: Callable[..., tuple[Tensor, ...]], *rows: Tensor, size: int = ROWS) -> tuple[Tensor, ...]:
+    """Return what a function makes of tensors of n rows each, called with `size` of them at a time.
+
+    The last block is filled up with its last row. A matrix product takes another way, with other last bits, for another
+    number of rows, so only blocks of one shape keep a row's bits the same whatever rows stand beside it.
+    """
+    n = len(rows[0])
+    blocks = zip(*(_filled(part, size) for part in rows), strict=True)
+    return tuple(torch.cat(parts)[:n] for parts in zip(*(function(*block) for block in blocks), strict=True))
+
+
+def _filled(rows: Tensor, size: int) -> list[Tensor]:
+    blocks = list(rows.split(size))
+    if missing := -len(rows) % size:
+        blocks[-1] = torch.cat([blocks[-1], blocks[-1][-1:].expand(missing, *rows.shape[1:])])
+    return blocks
 
 
 def normal(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
