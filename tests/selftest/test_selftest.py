@@ -1,12 +1,16 @@
 """How the scorecard counts and tells; `make test` runs it as a user does, and its planted faults."""
 
+import importlib.util
 import math
 from contextlib import nullcontext
+from json import loads
 
 import pytest
 
-from scorefield import selftest
-from scorefield.selftest.report import Check, Entry, Failures, Plan, Worst, outcome
+from scorefield import cli, commands, selftest
+from scorefield.selftest.report import Check, Entry, Failures, Outcome, Plan, Worst, outcome
+
+NEEDED = "needs hypothesis, which is not installed: pip install 'scorefield[selftest]'"
 
 
 def test_a_check_passes_up_to_its_threshold_and_never_with_nan():
@@ -60,3 +64,35 @@ def test_the_worst_case_is_named_and_what_is_not_a_number_is_worst():
 def test_a_number_that_no_test_has_is_named():
     with pytest.raises(ValueError, match="got 'R99'"):
         selftest.chosen(["r99"])
+
+
+def test_a_test_whose_library_is_missing_is_not_run_and_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for planted in (False, True):
+        found = selftest.run_one("R26", Plan("smoke"), planted)
+        assert found.line() == f"R26 NOT RUN {NEEDED}"
+        assert not found.passed
+        assert found.as_json()["not_run"] == NEEDED
+
+
+@pytest.mark.parametrize("prove", [False, True])
+@pytest.mark.parametrize("json", [False, True])
+@pytest.mark.parametrize("wrong", [False, True])
+def test_not_run_is_counted_apart_and_is_no_failure(monkeypatch, capsys, wrong, json, prove):
+    """One test that passes, one that fails if `wrong`, one not run; under --prove a planted fault must fail."""
+    of = lambda name, value: outcome(name, made(Check("", value, 0.0)), Plan())
+    found = [of("R97", float(prove)), of("R98", float(wrong != prove)), Outcome("R99", "", [], 0.0, not_run=NEEDED)]
+    monkeypatch.setattr(selftest, "run", lambda names, plan, planted=False: iter(found))
+    options = cli.Selftest(names=("R26",), prove=prove, json=json)
+    if wrong:
+        with pytest.raises(RuntimeError, match=r"^1 of 2 tests failed: R98, not run: 1$"):
+            commands.check_installation(options)
+    else:
+        commands.check_installation(options)
+    printed = capsys.readouterr()
+    assert wrong or "passed: 2 of 2, not run: 1" in printed.err
+    if json:
+        tests = loads(printed.out)["tests"]
+        assert [(test["passed"], test["not_run"]) for test in tests] == [(True, ""), (not wrong, ""), (False, NEEDED)]
+    else:
+        assert [line.split(" ")[1] for line in printed.out.splitlines()] == ["PASS", "FAIL" if wrong else "PASS", "NOT"]

@@ -8,7 +8,7 @@ from scorefield.cli.options import Selftest
 
 
 def run(options: Selftest) -> None:
-    """Run the scorecard and print a line a test. Raises RuntimeError if one failed."""
+    """Run the scorecard and print a line a test. Raises RuntimeError if one failed; not run is not failed."""
     opening.start(options)
     if options.smoke + options.full + options.prove > 1:
         raise ValueError("--smoke, --full and --prove exclude each other; leave one in")
@@ -24,6 +24,8 @@ def run(options: Selftest) -> None:
             print(outcome.line(), flush=True)
     if options.json:
         print(json.dumps({"size": size, "seed": options.seed, "tests": [outcome.as_json() for outcome in found]}))
-    if failed := [outcome.name for outcome in found if not outcome.passed]:
-        raise RuntimeError(f"{len(failed)} of {len(found)} tests failed: {', '.join(failed)}")
-    console.speaker(options)(f"passed: {len(found)} of {len(found)}")
+    ran = [outcome for outcome in found if not outcome.not_run]
+    missing = f", not run: {len(found) - len(ran)}" if len(ran) < len(found) else ""
+    if failed := [outcome.name for outcome in ran if not outcome.passed]:
+        raise RuntimeError(f"{len(failed)} of {len(ran)} tests failed: {', '.join(failed)}{missing}")
+    console.speaker(options)(f"passed: {len(ran)} of {len(ran)}{missing}")

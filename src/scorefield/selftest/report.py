@@ -62,13 +62,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a test found: its checks, the time it took in seconds, and what it raised if it did not get to its end."""
+    """What a test found: its checks, the time it took in seconds, and what it raised if it did not get to its end.
+
+    not_run: what it needs and how to install it, where that is why it was not run; then it neither passed nor failed.
+    """
 
     name: str
     title: str
     checks: list[Check]
     seconds: float
     error: str = ""
+    not_run: str = ""
 
     @property
     def passed(self) -> bool:
@@ -76,6 +80,8 @@ class Outcome:
 
     def line(self) -> str:
         """Return the line of the scorecard; value and threshold are those of the check that is nearest to failing."""
+        if self.not_run:
+            return f"{self.name} NOT RUN {self.not_run}"
         verdict, n = "PASS" if self.passed else "FAIL", sum(check.n for check in self.checks)
         if self.error:
             return f"{self.name} FAIL n={n} seconds={self.seconds:.1f} {self.error}"
