@@ -7,7 +7,9 @@ from json import loads
 
 import pytest
 
-from scorefield import cli, commands, selftest
+from scorefield import selftest
+from scorefield.cli import selftest as command
+from scorefield.cli.options import Selftest
 from scorefield.selftest.report import Check, Entry, Failures, Outcome, Plan, Worst, outcome
 
 NEEDED = "needs hypothesis, which is not installed: pip install 'scorefield[selftest]'"
@@ -83,12 +85,12 @@ def test_not_run_is_counted_apart_and_is_no_failure(monkeypatch, capsys, wrong, 
     of = lambda name, value: outcome(name, made(Check("", value, 0.0)), Plan())
     found = [of("R97", float(prove)), of("R98", float(wrong != prove)), Outcome("R99", "", [], 0.0, not_run=NEEDED)]
     monkeypatch.setattr(selftest, "run", lambda names, plan, planted=False: iter(found))
-    options = cli.Selftest(names=("R26",), prove=prove, json=json)
+    options = Selftest(names=("R26",), prove=prove, json=json)
     if wrong:
         with pytest.raises(RuntimeError, match=r"^1 of 2 tests failed: R98, not run: 1$"):
-            commands.check_installation(options)
+            command.run(options)
     else:
-        commands.check_installation(options)
+        command.run(options)
     printed = capsys.readouterr()
     assert wrong or "passed: 2 of 2, not run: 1" in printed.err
     if json:

@@ -8,7 +8,16 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.numerics.shapes import PerSample, Rows, Samples, Times
-from scorefield.numerics.tensors import ROWS, in_blocks, match, normal
+from scorefield.numerics.tensors import in_blocks, match, normal
+
+ROWS = 256
+"""Rows are handled in blocks of this many, a batch of training; of more or fewer where the next two say so."""
+
+LITTLE = 2**12
+"""A block has at least this many numbers, since small blocks cost time,"""
+
+BLOCK = 2**22
+"""and at most this many, for the memory."""
 
 
 def posterior_of_rows(
@@ -34,13 +43,14 @@ def posterior_of_rows(
         weights = (logits - logits.amax(1, keepdim=True).detach()).to(x).softmax(1)
         return (weights @ rows.flatten(1),)
 
-    mean = in_blocks(weighted, located)[0].reshape(x.shape)
+    mean = in_blocks(weighted, located, size=_block(len(rows)))[0].reshape(x.shape)
     residual = (x - a * mean) / variance.to(x)
     return mean + a * std**2 * residual, s * residual
 
 
-BLOCK = 2**22
-"""Blocks of rows are smaller than ROWS where rows x components x dimensions would be more than this many numbers."""
+def _block(numbers: int) -> int:
+    """Return how many rows make a block if each needs so many numbers."""
+    return max(1, min(max(ROWS * numbers, LITTLE), BLOCK) // numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +257,7 @@ class GaussianMixture:
     ) -> tuple[Tensor, ...]:
         """Return what a function of x (n, d), a and s (n,) gives; the bits of a row are its own."""
         rows = [t if t.ndim else t.expand(len(x)) for t in (a.to(x), s.to(x))]
-        return in_blocks(function, x, *rows, size=max(1, min(ROWS, BLOCK // self.means.numel())))
+        return in_blocks(function, x, *rows, size=_block(self.means.numel()))
 
     def _check_density(self, x: Tensor) -> None:
         if x.ndim != 2 or x.shape[1] != self.dim:

@@ -8,9 +8,6 @@ from torch import Generator, Tensor
 
 from scorefield.numerics.shapes import PerSample, Samples
 
-ROWS = 256
-"""Rows in a block of `in_blocks`: a batch of training is one block."""
-
 
 def match(coefficient: Tensor, x: Tensor) -> Tensor:
     """Return a coefficient in the type and on the device of x, shaped so that it multiplies x row by row.
@@ -41,7 +38,7 @@ def power(x: Tensor, exponent: float) -> Tensor:
     return (exponent * x.log()).exp()
 
 
-def in_blocks(function: Callable[..., tuple[Tensor, ...]], *rows: Tensor, size: int = ROWS) -> tuple[Tensor, ...]:
+def in_blocks(function: Callable[..., tuple[Tensor, ...]], *rows: Tensor, size: int) -> tuple[Tensor, ...]:
     """Return what a function makes of tensors of n rows each, called with `size` of them at a time.
 
     The last block is filled up with its last row. A matrix product takes another way, with other last bits, for another
