@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scorefield.tensors import power
+from scorefield.numerics.tensors import power
 
 RowField = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(t, y, rows) -> dy/dt for some rows of the batch: t (m,), y (m, k), rows (m,) their indices."""
