@@ -1,6 +1,8 @@
 """ScoreDensity: scikit-learn's whole contract, frames in and out, the saved run, the two meanings of score."""
 
+import itertools
 import pickle
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,8 +16,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import scorefield
 from scorefield import VP, LinearSDE, ScoreDensity
+from scorefield.kinds import estimator as estimators
 from scorefield.kinds.tables.estimator import automatic_steps
 from scorefield.training import candidates
+from scorefield.training.budget import Budget
 
 FAST = {"max_iter": 150, "random_state": 0}
 
@@ -145,9 +149,20 @@ def test_automatic_steps_are_a_function_of_the_data_alone():
     assert ScoreDensity(random_state=0).fit(x).n_iter_ == automatic_steps(36, 5)
 
 
-def test_a_time_budget_replaces_the_number_of_steps():
-    estimator = ScoreDensity(time_budget=3.0, random_state=0).fit(points(2500))
-    assert 10 < estimator.n_iter_ < 5000
+def test_a_time_budget_replaces_the_number_of_steps(monkeypatch, tmp_path):
+    """On a clock on which a step takes 0.1 s; the steps that it led to, given as max_iter, learn the same model."""
+    clock = itertools.count()
+    monkeypatch.setattr(estimators, "Budget", partial(Budget, clock=lambda: 0.1 * next(clock)))
+    by_clock = ScoreDensity(time_budget=6.0, random_state=0).fit(points(9))
+    assert by_clock.n_iter_ == by_clock.config_.steps == 60
+    by_number = ScoreDensity(max_iter=60, random_state=0).fit(points(9))
+    assert by_number.config_ == by_clock.config_
+    weights = by_clock.model_.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in by_number.model_.state_dict().items())
+    by_clock.save(tmp_path / "run")
+    assert scorefield.load(tmp_path / "run").n_iter_ == 60
+    with pytest.raises(ValueError, match="a budget of 2 s is too short: 50 steps take about 5 s here"):
+        ScoreDensity(time_budget=2.0, random_state=0).fit(points(9))
 
 
 def test_the_global_generators_are_not_used():

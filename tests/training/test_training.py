@@ -14,19 +14,19 @@ from scorefield.diffusion.by_name import make
 from scorefield.diffusion.denoisers import Denoiser, ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.diffusion.published import VP
-from scorefield.kinds.tables.problem import TableProblem, choose_transform, in_model_units, largest_distance
+from scorefield.kinds.tables.problem import choose_transform, in_model_units, largest_distance
 from scorefield.kinds.tables.units import TableTransform
 from scorefield.numerics.whitening import moments
 from scorefield.training import candidates
 from scorefield.training import closed_form as bases
 from scorefield.training import learner as learners
-from scorefield.training.budget import steps_within
+from scorefield.training.budget import Falling
 from scorefield.training.closed_form import Base
 from scorefield.training.config import Config
 from scorefield.training.learner import Learner
 from scorefield.training.problem import members_for, truth_for
 from scorefield.training.score_level import data_score, score_ratio
-from scorefield.training.trainer import AVERAGE, COUNTS, SKIPS, WARM_UP, Trainer, batches, trivial_model
+from scorefield.training.trainer import AVERAGE, COUNTS, SKIPS, Trainer, batches, trivial_model
 
 
 def quadratic(trainer: Trainer):
@@ -73,15 +73,11 @@ def test_the_average_has_no_graph():
         assert all(p.grad_fn is None and not p.requires_grad for p in trainer.average.parameters())
 
 
-def test_the_learning_rate_rises_and_falls_to_zero():
-    trainer = Trainer(learned(VP(), "v", 1), steps=400, learning_rate=2.0)
-    rates = []
-    for _ in trainer.run(quadratic(trainer)):
-        rates.append(trainer.optimizers["optimizer"].param_groups[0]["lr"])
-    assert rates[0] == pytest.approx(2.0 / WARM_UP)
-    assert max(rates) == pytest.approx(rates[WARM_UP - 1])
-    assert rates[200] == pytest.approx(2.0 * (1 + math.cos(math.pi / 2)) / 2)
-    assert rates[-1] < 1e-3
+def test_each_step_takes_the_rate_of_its_schedule():
+    schedule = Falling(20)
+    trainer = Trainer(learned(VP(), "v", 1), schedule, learning_rate=2.0)
+    rates = [trainer.optimizers["optimizer"].param_groups[0]["lr"] for _ in trainer.run(quadratic(trainer))]
+    assert rates == [2.0 * schedule.rate(k) for k in range(20)]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e200])
@@ -392,15 +388,6 @@ def test_data_score_is_the_score_of_the_smoothed_data():
     for process in (VP(),):
         found = data_score(ExactDenoiser(mixture, process), x, 0.1)
         assert (found - mixture.noised(1.0, 0.1).score(x)).abs().max() < 1e-9
-
-
-def test_a_budget_is_turned_into_steps_and_leaves_no_trace():
-    config, x = Config(steps=1, width=16, features=8), torch.randn(300, 2, generator=Generator().manual_seed(0))
-    few, many = (steps_within(config, TableProblem(x, x[:50]), seconds) for seconds in (0.5, 2.0))
-    assert 1 <= few < many
-    before = table_learner(config, x, x[:50]).state()
-    after = table_learner(config, x, x[:50]).state()
-    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_moments_are_numpys():

@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Callable, Iterator
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scorefield.cli.options import Common
+from scorefield.training.budget import Schedule
 from scorefield.training.learner import Report
 
 
@@ -19,20 +20,21 @@ def speaker(options: Common) -> Callable[..., None]:
     return say
 
 
-def follow(reports: Iterator[Report | None], steps: int, quiet: bool) -> None:
+def follow(reports: Iterator[Report | None], schedule: Schedule, quiet: bool) -> None:
     """Run the training to its end with a progress bar, or with plain lines where standard error is no terminal."""
     text = lambda report: f"loss {report.train:.4f}  validation {report.validation:.4f}  (trivial model 1)"
     if quiet or not sys.stderr.isatty():
         due = 0
         for report in reports:
-            if report is not None and not quiet and report.step >= due:
-                print(f"step      {report.step:,} of {steps:,}  {text(report)}", file=sys.stderr, flush=True)
-                due = report.step + steps // 10
+            if report is not None and not quiet and (report.step >= due or schedule.ends(report.step)):
+                of_all = f" of {schedule.steps:,}" if schedule.steps else ""
+                print(f"step      {report.step:,}{of_all}  {text(report)}", file=sys.stderr, flush=True)
+                due = report.step + report.step // 2
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}/{task.total:,}")
-    with Progress(*columns, TimeRemainingColumn(), transient=True) as progress:
-        task = progress.add_task("training", total=steps)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task("training", total=None)
         for report in reports:
-            progress.advance(task)
+            progress.update(task, advance=1, total=schedule.steps)
             if report is not None:
                 progress.update(task, completed=report.step, description=text(report))

@@ -5,17 +5,17 @@ from collections.abc import Callable
 
 from scorefield.cli import console, opening
 from scorefield.cli.options import Fit
-from scorefield.cli.request import request_of, seconds
+from scorefield.cli.request import DEFAULT_BUDGET, request_of, seconds
 from scorefield.kinds.kind import Kind, Request, Source, Units
 from scorefield.kinds.registry import KINDS, kind_of, units_of
 from scorefield.runs import folder as runs
 from scorefield.runs import metrics_log, resuming
 from scorefield.runs.checkpoint import CheckpointError
 from scorefield.runs.folder import Run
-from scorefield.training.budget import steps_within
-from scorefield.training.config import Config
+from scorefield.training.budget import TooShort
 from scorefield.training.learner import Learner
 from scorefield.training.problem import Problem
+from scorefield.training.threads import cores
 
 Say = Callable[..., None]
 
@@ -29,12 +29,17 @@ def run(options: Fit) -> None:
     source = kind.read(request)
     say(*(f"note      {note}" for note in source.notes))
     found = _existing(options, request, source.digest, kind)
-    if found is None:
-        run, problem = _new_run(options, request, kind, source, say)
-    else:
+    if found is not None:
         run, units = found
-        problem = kind.problem(source, units, request, options.device)
-    _train(options, run, problem, say)
+        opening.start(options, min(run.threads, cores()))
+        _train(options, run, kind.problem(source, units, request, options.device), say)
+        return
+    run, problem = _new_run(options, request, kind, source, say)
+    try:
+        _train(options, run, problem, say)
+    except TooShort:
+        runs.remove(run.folder)
+        raise
 
 
 def _check_options(options: Fit, request: Request, kind: Kind) -> None:
@@ -72,28 +77,20 @@ def _new_run(options: Fit, request: Request, kind: Kind, source: Source, say: Sa
     settings = kind.settings(problem, request)
     runs.prepare_folder(options.out)
     say(*kind.words(source, units, settings, request))
-    steps, reason = _steps_for(options, request, settings.config, problem)
-    config = dataclasses.replace(settings.config, steps=steps)
-    what = f"{steps:,} steps of {config.batch_size} {kind.drawn}"
-    say(f"training  {what}: {reason}; repeat it exactly with --steps")
+    config = dataclasses.replace(settings.config, steps=options.steps or 0)
+    how_long = f"{config.steps:,} steps" if config.steps else f"{request['budget']} by the clock, steps"
+    say(f"training  {how_long} of {config.batch_size} {kind.drawn}")
     content = kind.content(source, units)
     return runs.create(options.out, request, kind.facts(source), config, content, kind.test_rows(source)), problem
 
 
-def _steps_for(options: Fit, request: Request, config: Config, problem: Problem) -> tuple[int, str]:
-    """Return how many steps to train, asked for or what fits into the budget, and why, in words."""
-    if options.steps is not None:
-        return options.steps, "as asked"
-    budget = str(request["budget"])
-    return steps_within(config, problem, seconds(budget)), f"what fits into {budget} here"
-
-
 def _train(options: Fit, run: Run, problem: Problem, say: Say) -> None:
     """Train a run to its end from wherever it stands, and say what became of it."""
-    resumed = lambda step, notes: say(f"resume    from step {step:,} of {run.config.steps:,}", *notes)
-    learner = Learner(run.config, problem.prepare(run.config))
+    resumed = lambda step, notes: say(f"resume    from step {step:,}", *notes)
+    schedule = resuming.schedule_of(run, seconds(run.request.get("budget", DEFAULT_BUDGET)))
+    learner = Learner(run.config, problem.prepare(run.config), schedule)
     say(f"base      {learner.prepared.base_name}: {learner.prepared.base_reason}")
-    console.follow(resuming.train(run, learner, resumed), run.config.steps, options.quiet)
+    console.follow(resuming.train(run, learner, resumed), schedule, options.quiet)
     kept = [report for report in metrics_log.read_metrics(run) if report.kept]
     outcome = (
         f"the weights of step {kept[-1].step:,} are kept, validation loss {kept[-1].validation:.4f} of one Gaussian's"
@@ -102,7 +99,9 @@ def _train(options: Fit, run: Run, problem: Problem, say: Say) -> None:
     )
     if learner.trainer.skipped:
         say(f"note      {learner.trainer.skipped:,} steps were skipped: their loss or its gradient was not finite")
-    if learner.trainer.step < run.config.steps:
-        step = learner.trainer.step
+    step = learner.trainer.step
+    if not schedule.ends(step):
         say(f"stopped   at step {step:,}: held-out rows had got worse for long, more steps would memorise")
     say(f"done      {outcome}; the run is in {run.folder}")
+    if not run.config.steps:
+        say(f"steps     {schedule.steps:,} were the budget's; repeat it exactly with --steps {schedule.steps}")

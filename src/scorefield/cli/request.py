@@ -37,6 +37,8 @@ def request_of(options: Fit) -> Request:
     )
     if options.budget is not None and options.steps is not None:
         raise ValueError("expected --budget or --steps; got both; leave one out")
+    if options.steps is not None and options.steps < 1:
+        raise ValueError(f"--steps must be at least 1; got {options.steps}")
     if options.seed < 0:
         raise ValueError(f"--seed must be at least 0; got {options.seed}")
     seconds(options.budget or DEFAULT_BUDGET)

@@ -13,9 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from scorefield.runs import folder as runs
 from scorefield.runs import resuming
-from scorefield.runs.folder import Run
 from scorefield.runs.loading import Fitted
-from scorefield.training.budget import steps_within
+from scorefield.training.budget import Budget, Falling
 from scorefield.training.config import Config
 from scorefield.training.learner import Learner
 from scorefield.training.problem import Problem
@@ -30,26 +29,27 @@ class ScoreEstimator(BaseEstimator):
 
     def _learn(self, config: Config, problem: Problem, automatic: Callable[[Config], int]) -> None:
         """Train, and keep the model; automatic: how many steps max_iter 'auto' stands for."""
-        self.config_ = self._with_steps(config, problem, automatic)
-        learner = Learner(self.config_, problem.prepare(self.config_))
+        config = self._with_steps(config, automatic)
+        learner = Learner(config, problem.prepare(config), Falling(config.steps or Budget(self.time_budget)))
         self.losses_ = [report.train for report in learner.run() if report is not None]
+        self.config_ = replace(config, steps=learner.schedule.steps or config.steps)
         self.model_, self.score_ratio_, self.n_iter_ = learner.result, learner.reading_ratio, self.config_.steps
         self.notes_: list[str] = []
 
-    def _with_steps(self, config: Config, problem: Problem, automatic: Callable[[Config], int]) -> Config:
+    def _with_steps(self, config: Config, automatic: Callable[[Config], int]) -> Config:
         if self.time_budget is not None:
             if not self.time_budget > 0:
                 raise ValueError(f"time_budget must be a positive number of seconds; got {self.time_budget!r}")
-            return replace(config, steps=steps_within(config, problem, self.time_budget))
+            return replace(config, steps=0)
         steps = automatic(config) if self.max_iter == "auto" else self.max_iter
         if not isinstance(steps, numbers.Integral) or steps < 1:
             raise ValueError(f"max_iter must be 'auto' or a whole number of at least 1; got {self.max_iter!r}")
         return replace(config, steps=int(steps))
 
-    def _restore(self, run: Run, found: Fitted) -> None:
+    def _restore(self, found: Fitted) -> None:
         """Take over what a RUN folder holds."""
-        self.config_, self.model_, self.score_ratio_ = run.config, found.model, found.score_ratio
-        self.n_iter_, self.notes_ = run.config.steps, found.notes
+        self.config_, self.model_, self.score_ratio_ = found.config, found.model, found.score_ratio
+        self.n_iter_, self.notes_ = found.config.steps, found.notes
         self.losses_ = [report.train for report in found.reports]
 
     def _save(self, folder: str | Path, request: dict, facts: dict, content: dict) -> None:

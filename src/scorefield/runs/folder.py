@@ -5,7 +5,7 @@ import shutil
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,14 @@ from scorefield.data import atomic
 from scorefield.data.messages import show
 from scorefield.runs import checkpoint
 from scorefield.runs.checkpoint import CheckpointError
+from scorefield.training.budget import FALL, total
 from scorefield.training.config import Config
 
-FORMAT = 6
-"""The version of config.toml; a reader refuses another."""
+FORMAT, COSINE = 7, 6
+"""The version of config.toml, and the one whose runs learn by the schedule `Cosine`; a reader refuses others."""
+
+STEPS = "steps.json"
+"""How many steps the clock has allowed, before the learning rate falls and in all."""
 
 OWN = ("format", "threads", "request", "data", "settings")
 """What every config.toml holds; the rest are the units of a kind of data."""
@@ -34,11 +38,13 @@ class Run:
     """A run folder's config.toml: the request as typed, the data, the settings, and the units as plain values.
 
     units is what a kind of data wrote there (`kinds.kind.Kind.content`) and reads again; digest is the SHA-256 sum of
-    config.toml, which ties checkpoints to it.
+    config.toml, which ties checkpoints to it. config.steps is 0 where the clock has not said yet how many there are.
     """
 
     folder: Path
     digest: str
+    format: int
+    threads: int
     request: dict[str, Any]
     data: dict[str, Any]
     config: Config
@@ -94,20 +100,42 @@ def read(folder: Path) -> Run:
     text = checkpoint.content_of(path)
     try:
         content = tomllib.loads(text.decode())
-        if content["format"] != FORMAT:
-            older = isinstance(content["format"], int) and content["format"] < FORMAT
+        version, threads = content["format"], content["threads"]
+        if version not in (FORMAT, COSINE):
+            older = isinstance(version, int) and version < COSINE
             remedy = "fit it again with --force" if older else "update scorefield"
-            raise CheckpointError(
-                f"{path} has format {content['format']}; this program reads format {FORMAT}: {remedy}"
-            )
-        settings = Config.from_dict(content["settings"])
+            raise CheckpointError(f"{path} has format {version}; this program reads {COSINE} and {FORMAT}: {remedy}")
+        if not isinstance(threads, int) or threads < 1:
+            raise ValueError(f"expected a number of threads; got {threads!r}")
+        digest, settings = checkpoint.sha256(text), Config.from_dict(content["settings"])
+        if not settings.steps and (version == COSINE or "budget" not in content["request"]):
+            raise ValueError("expected a number of steps or a budget; got none")
+        if not settings.steps and (folder / STEPS).exists():
+            settings = replace(settings, steps=_settled(folder / STEPS, digest))
         request, data = dict(content["request"]), dict(content["data"])
         units = {name: value for name, value in content.items() if name not in OWN}
-        return Run(folder, checkpoint.sha256(text), request, data, settings, units)
+        return Run(folder, digest, version, threads, request, data, settings, units)
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} is damaged: {error}; fit it again with --force") from error
+
+
+def settle(run: Run, steps: int) -> None:
+    """Keep how many steps the clock has allowed a run, on the disk when this returns."""
+    counts = {"config": run.digest, "level": steps - steps // FALL, "steps": steps}
+    atomic.write(run.folder / STEPS, checkpoint.seal(counts))
+
+
+def _settled(path: Path, digest: str) -> int:
+    """Return how many steps the clock has allowed. Raises CheckpointError where the file is damaged."""
+    counts = checkpoint.unseal(path)
+    level, steps = counts.get("level"), counts.get("steps")
+    if not isinstance(level, int) or level < 1 or steps != total(level):
+        raise CheckpointError(f"{path} is damaged: {level} steps before the fall are not part of {steps}")
+    if counts.get("config") != digest:
+        raise CheckpointError(f"{path} belongs to another config.toml than the one beside it: restore that file")
+    return total(level)
 
 
 def held_out_file(run: Run) -> Path | None:

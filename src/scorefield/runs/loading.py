@@ -1,6 +1,6 @@
 """Reading a RUN folder: its newest valid model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scorefield.diffusion.denoisers import ScoreModel
 from scorefield.runs import checkpoint
@@ -8,13 +8,18 @@ from scorefield.runs.checkpoint import CheckpointError
 from scorefield.runs.folder import Run
 from scorefield.runs.metrics_log import reports_of
 from scorefield.runs.weights import model_of
+from scorefield.training.config import Config
 from scorefield.training.learner import PATIENCE, Report
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model, the noise ratio at which its score is read, what there is to say of it, and its reports."""
+    """A trained model, the noise ratio at which its score is read, what there is to say of it, and its reports.
 
+    config: the settings of the run; its steps are those taken where the clock has not said yet how many there are.
+    """
+
+    config: Config
     model: ScoreModel
     score_ratio: float
     notes: list[str]
@@ -30,12 +35,13 @@ def load(run: Run, dim: int) -> Fitted:
     found = checkpoint.latest(run.folder, run.digest)
     if found is None:
         raise ValueError(f"{folder} has no checkpoint yet; run the same fit command again to train it")
-    notes = list(found.notes)
+    notes, steps = list(found.notes), run.config.steps
     reports = reports_of(run.folder, found.state)
     try:
-        if found.step < run.config.steps and int(found.state["worse"]) != PATIENCE:
-            notes.append(f"{folder} stopped at step {found.step} of {run.config.steps}; fit again to finish it")
+        if (not steps or found.step < steps) and int(found.state["worse"]) != PATIENCE:
+            of_all = f" of {steps}" if steps else ""
+            notes.append(f"{folder} stopped at step {found.step}{of_all}; fit again to finish it")
         model, ratio = model_of(run.config, dim, dict(found.model))
     except (RuntimeError, KeyError, ValueError, TypeError, IndexError, ArithmeticError) as error:
         raise CheckpointError(f"the weights in {folder} are not those of its config.toml: {error}") from error
-    return Fitted(model, ratio, notes, reports)
+    return Fitted(replace(run.config, steps=steps or found.step), model, ratio, notes, reports)

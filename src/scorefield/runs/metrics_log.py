@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -49,6 +51,29 @@ def seal_of(folder: Path) -> Tensor:
     metrics = checkpoint.content_of(folder / METRICS)
     seal = hashlib.sha256(metrics).digest() + len(metrics).to_bytes(8)
     return torch.tensor(list(seal), dtype=torch.uint8)
+
+
+def seconds_until(folder: Path, step: int) -> float:
+    """Return how many seconds the steps of a run up to a checkpoint took, of all commands that took part in it."""
+    seconds = 0.0
+    for line in reversed(_timing(folder).splitlines()):
+        with suppress(ValueError, KeyError, TypeError, ArithmeticError, RecursionError):  # then it tells no time
+            found = json.loads(line)
+            first, last, took = int(found["from"]), int(found["step"]), float(found["seconds"])
+            if first < last <= step and 0 <= took < math.inf:
+                seconds, step = seconds + took, first
+    return seconds
+
+
+def cut(folder: Path, metrics: bytes) -> None:
+    """Let metrics.jsonl hold so much only, and timing.jsonl no part of a line, which is what a kill may leave."""
+    for name, kept in ((METRICS, metrics), (TIMING, _timing(folder))):
+        with atomic.naming(folder / name), (folder / name).open("ab") as file:
+            file.truncate(kept.rfind(b"\n") + 1)
+
+
+def _timing(folder: Path) -> bytes:
+    return checkpoint.content_of(folder / TIMING) if (folder / TIMING).exists() else b""
 
 
 def append(path: Path, lines: list[dict]) -> None:

@@ -8,16 +8,24 @@ from scorefield.data import atomic
 from scorefield.diffusion.denoisers import ScoreModel
 from scorefield.runs import checkpoint, signals
 from scorefield.runs.checkpoint import CheckpointError
-from scorefield.runs.folder import Run
-from scorefield.runs.metrics_log import METRICS, TIMING, append, kept_metrics, seal_of
+from scorefield.runs.folder import COSINE, Run, settle
+from scorefield.runs.metrics_log import METRICS, TIMING, append, cut, kept_metrics, seal_of, seconds_until
 from scorefield.runs.weights import tensors_of
+from scorefield.training.budget import Budget, Cosine, Falling, Schedule, grain
 from scorefield.training.learner import Learner, Report
 
 UNFINISHED_RATIO = 0.05
 """The noise ratio at which the score of a model is read that has not been trained to the end."""
 
-CHECKPOINTS = 20
-"""Checkpoints in one run, but at least one in every 1,000 steps."""
+OFTEN = 1_000
+"""A checkpoint follows every second report and each multiple of so many steps."""
+
+
+def schedule_of(run: Run, seconds: float) -> Schedule:
+    """Return the schedule of a run; seconds: its budget, where the number of its steps is not known yet."""
+    if run.format == COSINE:
+        return Cosine(run.config.steps)
+    return Falling(run.config.steps or Budget(seconds))
 
 
 def train(
@@ -29,7 +37,8 @@ def train(
 
     A run that was killed goes on from its newest valid checkpoint and ends with the same bytes as one that was not;
     on_resume(step, notes) is told. metrics.jsonl has a line a report and no clock; timing.jsonl has the clock.
-    A signal to stop waits for the step in progress, which becomes a checkpoint. Raises Stopped then.
+    Where the clock says how many steps there are, they are on the disk before another is taken. A signal to stop waits
+    for the step in progress, which becomes a checkpoint. Raises Stopped then, and TooShort as `Learner.run`.
     """
     metrics = run.folder / METRICS
     found, kept = checkpoint.latest(run.folder, run.digest), b""
@@ -42,26 +51,32 @@ def train(
                 f"the training state in {run.folder} is not that of its config.toml: {error}"
             ) from error
         on_resume(found.step, found.notes)
+        if learner.schedule.budget is not None:
+            learner.schedule.budget.spent = seconds_until(run.folder, found.step)
     checkpoint.tidy(run.folder)
     atomic.remove_left(run.folder)
-    with atomic.naming(metrics), metrics.open("ab") as file:
-        file.truncate(len(kept))
-    every = max(1, min(run.config.steps // CHECKPOINTS, 1000))
+    cut(run.folder, kept)
     began, first = perf_counter(), learner.trainer.step
-    reports, clock = [], []
+    reports, clock, settled = [], [], run.config.steps
     with signals.held() as asked:
         for report in learner.run():
             step = learner.trainer.step
+            if not settled and learner.schedule.steps is not None:
+                settled = learner.schedule.steps
+                settle(run, settled)
+            often = step % (2 * grain(step)) == 0 or step % OFTEN == 0
             if report is not None:
                 reports.append(asdict(report))
+            if report is not None or asked:
                 clock.append({"from": first, "step": step, "seconds": round(perf_counter() - began, 3)})
-            if step % every == 0 or learner.done or asked:
+            if often or learner.done or asked:
                 append(run.folder / TIMING, clock)
                 append(metrics, reports)
                 _save(run, learner)
             yield report
             if asked:
-                left = f"step {step:,} of {run.config.steps:,} is kept, and the same fit command goes on from there"
+                of_all = f" of {settled:,}" if settled else ""
+                left = f"step {step:,}{of_all} is kept, and the same fit command goes on from there"
                 raise signals.Stopped(asked[0], left)
 
 

@@ -17,6 +17,7 @@ from scorefield.diffusion.densities import GaussianMixture
 from scorefield.inference.likelihood import EXACT_UP_TO, PROBES
 from scorefield.numerics.tensors import dot, normal_like, signs_like, spawn
 from scorefield.numerics.whitening import moments
+from scorefield.training.budget import Budget, Falling
 from scorefield.training.config import Config
 from scorefield.training.objectives.table import OBJECTIVES
 from scorefield.training.problem import Part, truth_for
@@ -27,9 +28,6 @@ RATIOS = tuple(10 ** (k / 4 - 2) for k in range(13))
 
 ROWS = 2_000
 """At most so many held-out rows judge."""
-
-TIMED = 10
-"""Steps whose time decides how many fit into the budget."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,9 @@ def train_one(part: Part, name: str, seconds: float, seed: int) -> Result:
     config = Config(steps=1, seed=seed, objective=name, network=network)
     model = config.model(*moments(part.data))
     truth = truth_for(config, part.truth, part.data)
+    trainer, failure = Trainer(model, Falling(Budget(seconds))), ""
     began = time.perf_counter()
-    trainer, failure = Trainer(model, 1), ""
     try:
-        timed = Trainer(config.model(*moments(part.data)), TIMED + 1)
-        clock = [time.perf_counter() for _ in timed.run(_loss(config, timed.model, truth, part))]
-        each = (clock[-1] - clock[0]) / TIMED
-        trainer = Trainer(model, max(1, int((seconds - (clock[-1] - began)) / each)))
         for _ in trainer.run(_loss(config, model, truth, part)):
             pass
     except (RuntimeError, ValueError) as error:  # such as a loss that is not finite: the weights so far are judged

@@ -30,10 +30,10 @@ LINEAR = "linear"
 class Config:
     """Everything that decides a run beside its data and the number of threads.
 
-    span: the range of the process (see `by_name.make`). level: the one noise ratio that is trained, 0 for all.
-    shape: (channels, height, width) of images, for the network 'unet'; classes: how many labels they have.
-    The process "linear" is a LinearSDE, whose table lies beside
-    the weights.
+    steps: how many are taken, 0 for as many as the clock allows. span: the range of the process (see `by_name.make`).
+    level: the one noise ratio that is trained, 0 for all. shape: (channels, height, width) of images, for the network
+    'unet'; classes: how many labels they have. The process "linear" is a LinearSDE, whose table lies beside the
+    weights.
     Raises ValueError for a name that does not exist or a number outside its range.
     """
 
@@ -71,7 +71,7 @@ class Config:
             raise ValueError(f"the objective {self.objective!r} is a law of all levels; leave out --level")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            whole, least = field.type is int, 0 if field.name in ("seed", "classes") else 1
+            whole, least = field.type is int, 0 if field.name in ("steps", "seed", "classes") else 1
             if whole and not (isinstance(value, int) and least <= value < 2**63):
                 raise ValueError(f"{field.name} must be a whole number from {least}; got {value!r}")
             zero = field.name == "level" and value == 0

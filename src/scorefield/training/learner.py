@@ -11,13 +11,11 @@ from torch import Tensor, nn
 from scorefield.diffusion.denoisers import Denoiser, ScoreModel
 from scorefield.diffusion.networks.ensemble import members_of
 from scorefield.numerics.tensors import uniform
+from scorefield.training.budget import Falling, Schedule
 from scorefield.training.config import Config
 from scorefield.training.problem import Part, Prepared
 from scorefield.training.score_level import score_ratio
 from scorefield.training.trainer import Trainer, batches, trivial_model
-
-REPORTS, REPORT_STEPS = 50, 10
-"""Validations in one training run, and the steps that lie between two of them at least."""
 
 REPEATED_ROWS = 1024
 """Fewer rows are repeated, with other noise, to about this many."""
@@ -50,12 +48,14 @@ class Learner:
     """A model that learns what was prepared, and everything that decides how it goes on.
 
     Each member of the model trains on its own part's rows and is validated on the part's others, on a base that has not
-    seen them; the model is the mean of the members on the base of all rows.
+    seen them; the model is the mean of the members on the base of all rows. The schedule is `Falling` over config.steps
+    where none is given.
     """
 
-    def __init__(self, config: Config, prepared: Prepared) -> None:
+    def __init__(self, config: Config, prepared: Prepared, schedule: Schedule | None = None) -> None:
         self.config, self.prepared, self.model = config, prepared, prepared.model
-        self.trainer = Trainer(self.model, config.steps, config.learning_rate)
+        self.schedule = schedule or Falling(config.steps)
+        self.trainer = Trainer(self.model, self.schedule, config.learning_rate)
         self.rows, self.noise = config.generator("rows"), config.generator("noise")
         self.sum, self.count, self.worse = 0.0, 0, 0
         self.trivial = float(self._validate([trivial_model(self.model)] * config.members).mean())
@@ -65,7 +65,7 @@ class Learner:
     @property
     def done(self) -> bool:
         """Whether training is at its end: all steps taken, or stopped since held-out rows had got worse for long."""
-        return self.trainer.step == self.config.steps or self.worse == PATIENCE
+        return self.schedule.ends(self.trainer.step) or self.worse == PATIENCE
 
     def _views(self, model: ScoreModel) -> list[ScoreModel]:
         """Return each member of a model on the base that has not seen its held-out rows."""
@@ -96,16 +96,20 @@ class Learner:
         return score_ratio(self._views(self.result), rows, self.config.seed)
 
     def run(self) -> Iterator[Report | None]:
-        """Train to the end; after each step yield a report, or None between reports."""
+        """Train to the end; after each step yield a report, or None between reports.
+
+        Raises TooShort for a budget that has no time for a model.
+        """
         losses = [self._loss(*each) for each in zip(self._views(self.model), self.prepared.parts, strict=True)]
-        every = max(REPORT_STEPS, self.config.steps // REPORTS)
         steps = self.trainer.run(lambda: torch.stack([loss() for loss in losses]).mean())
         while not self.done:
             progress = next(steps)
             if math.isfinite(progress.loss):
                 self.sum, self.count = self.sum + progress.loss, self.count + 1
-            due = progress.step % every == 0 or progress.step == self.config.steps
-            yield self._report() if due else None
+            report = self._report() if self.schedule.due(progress.step) else None
+            if self.worse == PATIENCE and self.schedule.steps is None:
+                self.schedule.settle(progress.step)
+            yield report
 
     def _loss(self, view: ScoreModel, part: Part) -> Callable[[], Tensor]:
         """Return what draws a batch and gives its mean loss; some rows forget their class, to learn both ways."""

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from scorefield.diffusion.denoisers import ScoreModel
+from scorefield.training.budget import Falling, Schedule
 from scorefield.training.optimizers import Muon, suits
 
 AVERAGE = 0.999
@@ -19,10 +20,6 @@ SKIPS = 10
 
 MUON_RATE = 10.0
 """The learning rate of Muon over that of Adam."""
-
-WARM_UP = 100
-"""Steps over which the learning rate rises, before it falls to 0 along a cosine."""
-
 
 COUNTS = ("step", "skipped", "in_a_row")
 """What a trainer counts: all steps, those that were skipped, and those skipped since the last that was taken."""
@@ -41,13 +38,14 @@ class Trainer:
 
     Adam takes the steps; where the network has convolutions, Muon takes those of its larger matrices.
 
-    The learning rate rises for WARM_UP steps and falls to 0 at step `steps` along a cosine; `average` is the
-    model to use. A step whose loss or gradient is not finite changes neither weights nor moments: it is skipped and
+    The schedule, for a number of steps `Falling`, decides the learning rate and the end; `average` is the model to
+    use. A step whose loss or gradient is not finite changes neither weights nor moments: it is skipped and
     counted. Raises RuntimeError, naming the step and the parameter, where SKIPS are skipped in a row.
     """
 
-    def __init__(self, model: ScoreModel, steps: int, learning_rate: float = 4e-3) -> None:
-        self.model, self.steps, self.learning_rate, self.step = model, steps, learning_rate, 0
+    def __init__(self, model: ScoreModel, steps: int | Schedule, learning_rate: float = 4e-3) -> None:
+        self.model, self.learning_rate, self.step = model, learning_rate, 0
+        self.schedule = Falling(steps) if isinstance(steps, int) else steps
         self.skipped, self.in_a_row = 0, 0
         self.average = copy.deepcopy(model).requires_grad_(False)
         layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
@@ -60,11 +58,13 @@ class Trainer:
             self.optimizers["muon"] = Muon(matrices, MUON_RATE * learning_rate)
 
     def run(self, loss: Callable[[], Tensor]) -> Iterator[Progress]:
-        """Take steps on loss(), one number, until `steps` are done, and report each.
+        """Take steps on loss(), one number, until the schedule ends, and report each.
 
-        The caller draws the batch and its noise inside loss(); stopping early is `break`.
+        The caller draws the batch and its noise inside loss(); stopping early is `break`. Raises TooShort for a budget
+        that has no time for a model.
         """
-        while self.step < self.steps:
+        self.schedule.begin(self.step)
+        while not self.schedule.ends(self.step):
             value = loss()
             self.model.zero_grad()
             value.backward()
@@ -74,6 +74,7 @@ class Trainer:
             else:
                 self._update()
             self.step += 1
+            self.schedule.observe(self.step)
             yield Progress(self.step, math.nan if wrong else float(value.detach()))
 
     def _not_finite(self, value: Tensor) -> str:
@@ -104,7 +105,7 @@ class Trainer:
         self.in_a_row = 0
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = optimizer.defaults["lr"] * _schedule(self.step, self.steps)
+                group["lr"] = optimizer.defaults["lr"] * self.schedule.rate(self.step)
             optimizer.step()
         decay = min(AVERAGE, self.step / (self.step + 10))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
@@ -166,10 +167,6 @@ def trivial_model(model: ScoreModel) -> ScoreModel:
 class _Zero(nn.Module):
     def forward(self, z: Tensor, log_ratio: Tensor, *label: Tensor) -> Tensor:
         return torch.zeros_like(z)
-
-
-def _schedule(step: int, steps: int) -> float:
-    return min(1.0, (step + 1) / WARM_UP) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

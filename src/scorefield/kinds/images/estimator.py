@@ -211,9 +211,9 @@ class ImageDensity(ScoreEstimator):
     @classmethod
     def of_run(cls, run: Run, transform: PixelTransform, found: Fitted) -> "ImageDensity":
         """Return the estimator that a RUN of images holds. Raises CheckpointError where its classes do not agree."""
-        config, classes = run.config, tuple(run.units.get("classes", ()))
+        config, classes = found.config, tuple(run.units.get("classes", ()))
         estimator = cls(config.process, config.objective, max_iter=config.steps, random_state=config.seed)
-        estimator._restore(run, found)
+        estimator._restore(found)
         estimator.transform_, estimator.classes_ = transform, classes
         estimator.frequencies_ = tuple(map(float, run.data.get("frequencies", ())))
         if len(classes) != len(estimator.frequencies_) or len(classes) != config.classes:

@@ -1,7 +1,6 @@
 """Small images as a kind of data."""
 
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from scorefield.reports import images as pictures
 from scorefield.reports.figures import save
 from scorefield.runs import loading
 from scorefield.runs.folder import Run
+from scorefield.training.threads import cores
 
 SHOWN, PATH = 64, 8
 """Images in a grid of `plot`, and images whose way from noise it shows."""
@@ -131,7 +131,7 @@ class ImageKind(Kind):
         return []
 
     def threads(self) -> int:
-        return os.cpu_count() or 1
+        return cores()
 
 
 def _bounds(estimator: ImageDensity, pixels: np.ndarray, told: np.ndarray | None) -> Iterator[pd.DataFrame]:

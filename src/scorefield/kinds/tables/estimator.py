@@ -221,11 +221,11 @@ class ScoreDensity(DensityMixin, ScoreEstimator):
     @classmethod
     def of_run(cls, run: Run, transform: TableTransform, found: Fitted) -> "ScoreDensity":
         """Return the estimator that a RUN of a table holds."""
-        config = run.config
+        config = found.config
         process = found.model.process if config.process == LINEAR else config.process
         choices = {name: getattr(config, name) for name in ("predicts", "objective", "network", "level")}
         estimator = cls(process, **choices, max_iter=config.steps, random_state=config.seed)
-        estimator._restore(run, found)
+        estimator._restore(found)
         estimator.transform_, estimator.frame_ = transform, bool(run.request.get("frame", True))
         estimator.n_features_in_ = len(transform.names)
         if estimator.frame_:

@@ -132,7 +132,7 @@ SHARES = {
     runs.TEST: 0.05,
     FRONTIER: 0.05,
 }
-"""How often each file of a run is changed; nothing reads timing.jsonl, which is for people."""
+"""How often each file of a run is changed; timing.jsonl says only how long a run may still train."""
 
 
 def harmless(path: Path, before: bytes, after: bytes) -> bool:

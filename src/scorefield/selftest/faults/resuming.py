@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -17,13 +16,13 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from scorefield.cli import fit as fitting
 from scorefield.data import atomic
 from scorefield.inference import samplers
 from scorefield.kinds.tables import kind as tables
 from scorefield.kinds.tables import source
 from scorefield.runs import checkpoint, resuming, signals
 from scorefield.runs import folder as runs
+from scorefield.runs.metrics_log import METRICS
 from scorefield.selftest.faults.forked import (
     Child,
     Ended,
@@ -38,10 +37,13 @@ from scorefield.selftest.faults.forked import (
     within,
 )
 from scorefield.selftest.report import Check, Entry, Failures, Plan
-from scorefield.training import closed_form, learner
+from scorefield.training import budget, closed_form, learner
 
-STEPS = 60
-"""Steps of a fit that is killed; it has 20 checkpoints."""
+STEPS, LEVEL = 60, 48
+"""Steps of a fit that is killed, and those before the learning rate falls; it has checkpoints at 20, 40 and 60."""
+
+BUDGET = "--budget", f"{STEPS}s"
+"""What leads to so many steps on a clock that is `steady`."""
 
 SLOWEST = 5.0
 """Seconds in which a command must stop."""
@@ -50,6 +52,9 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 CLOCK = ("timing.jsonl",)
 """The files that hold the time of day, which no two runs share."""
+
+ASKED = "config.toml", "manifest.json", "steps.json"
+"""The files that tell a budget from a number of steps: the request, and the sums that tie others to it."""
 
 
 def fit(out: Path, *options: object) -> list[object]:
@@ -61,6 +66,28 @@ def fit(out: Path, *options: object) -> list[object]:
 def content(out: Path) -> dict[str, bytes]:
     """Return the bytes of a run: weights, average, moments, generators, settings, log; not the clock."""
     return bytes_below(out, CLOCK)
+
+
+@contextmanager
+def steady() -> Iterator[None]:
+    """Let each step take a second on the clock of the budget, and nothing else any."""
+    clock, step = [0.0], torch.optim.Adam.step
+
+    def take(self: torch.optim.Adam) -> None:
+        clock[0] += 1
+        step(self)
+
+    now = lambda: clock[0]
+    kept = patch.object(resuming, "perf_counter", now)
+    spent = patch.object(resuming, "Budget", lambda seconds: budget.Budget(seconds, clock=now))
+    with patch.object(torch.optim.Adam, "step", take), kept, spent:
+        yield
+
+
+def tensors(out: Path) -> dict[str, bytes]:
+    """Return what a run ends with, whether a budget led to its number of steps or not: last tensors, reports."""
+    left = bytes_below(out, (*CLOCK, *ASKED))
+    return {name: value for name, value in left.items() if name.startswith((f"checkpoints/{STEPS}/", METRICS))}
 
 
 def resume(plan: Plan) -> Iterator[Check]:
@@ -128,21 +155,17 @@ def _samples(place: Path, killed: Path) -> Check:
 
 
 def _budget(place: Path) -> Check:
-    """Kill a fit with a budget once its number of steps is written, and compare with --steps of that number."""
-    failures = Failures("a budget killed after its number of steps was written")
-    out, counted = place / "budget", place / "counted"
-    child = Child(scorefield(*fit(out, "--budget", "1s")))
-    while not (out / "config.toml").exists() and child.process.is_alive():
-        time.sleep(0.002)
-    child.process.kill()
-    code = child.end().code
-    failures.add("the kill", None if code == 128 + signal.SIGKILL else f"it ended before, with {code}")
-    steps = tomllib.loads((out / "config.toml").read_text())["settings"]["steps"]
-    for folder, asked in ((out, ("--budget", "1s")), (counted, ("--steps", steps))):
-        failures.add(folder.name, _wrong(run(scorefield(*fit(folder, *asked))), 0))
-    # what was asked for is in config.toml, and its digest in each manifest
-    of_tensors = lambda folder: bytes_below(folder, (*CLOCK, "config.toml", "manifest.json"))
-    failures.add("both", differs(of_tensors(out), of_tensors(counted)))
+    """Kill fits with a budget before its clock has said how many steps there are, just after, and in the fall.
+
+    Each goes on by the same command, and is compared with --steps of that number.
+    """
+    failures = Failures("a budget killed before and after its number of steps was written")
+    for step in (LEVEL - 15, LEVEL + 1, LEVEL + 8):
+        out = place / f"budget-{step}"
+        work = within(steady(), scorefield(*fit(out, *BUDGET)))
+        killed = run(within(at(torch.optim.Adam, "step", die, step), work))
+        failures.add(f"kill at step {step}", _wrong(killed, 128 + signal.SIGKILL))
+        failures.add(f"run {step}", _wrong(run(work), 0) or differs(tensors(out), tensors(place / "whole")))
     return failures.check()
 
 
@@ -175,26 +198,23 @@ def forgetful() -> Iterator[None]:
         yield
 
 
-SIGNALLED = 40
-"""Steps of a fit that is asked to stop: a checkpoint every second step, a report every tenth."""
-
 PHASES: dict[str, tuple[object, str, int, int | None]] = {
     "reading the data": (source, "read", 1, None),
     "choosing the units": (tables, "choose_transform", 1, None),
-    "timing the budget": (fitting, "steps_within", 1, None),
     "writing config.toml": (atomic, "replacing", 1, None),
     "choosing the base": (closed_form, "choose", 1, 0),
     "the first step": (torch.optim.Adam, "step", 1, 1),
     "a step": (torch.optim.Adam, "step", 13, 13),
     "a validation": (learner.Learner, "_report", 2, 20),
-    "writing the log": (resuming, "append", 8, 8),
-    "writing a checkpoint": (Path, "write_bytes", 20, 14),
-    "reading it back": (checkpoint, "read", 9, 18),
-    "the last step": (torch.optim.Adam, "step", SIGNALLED, SIGNALLED),
-    "the score-ratio search": (learner, "score_ratio", 1, SIGNALLED),
+    "writing the log": (resuming, "append", 4, 40),
+    "writing a checkpoint": (Path, "write_bytes", 2, 20),
+    "reading it back": (checkpoint, "read", 2, 40),
+    "writing the counts": (resuming, "settle", 1, LEVEL),
+    "the last step": (torch.optim.Adam, "step", STEPS, STEPS),
+    "the score-ratio search": (learner, "score_ratio", 1, STEPS),
 }
 """The phases of a fit: the function whose call of a number marks it, and the step whose checkpoint is kept then: 0
-where the run has been made but has no step, None before."""
+where the run has been made but has no step, None before. The counts are written where there is a budget."""
 
 
 def stop(plan: Plan) -> Iterator[Check]:
@@ -203,18 +223,19 @@ def stop(plan: Plan) -> Iterator[Check]:
     failures, slowest = Failures("signals in a phase, what they left and how it went on"), 0.0
     with TemporaryDirectory() as folder:
         place = Path(folder)
-        run(scorefield(*fit(place / "whole", "--steps", SIGNALLED)))
-        expected = content(place / "whole")
+        run(scorefield(*fit(place / "whole")))
         for number, code in CODES.items():
             for phase, (owner, name, call, kept) in PHASES.items():
                 out = place / f"{phase} {number}"
-                asked = ("--budget", "1s") if phase.startswith("timing") else ("--steps", SIGNALLED)
+                counted = phase == "writing the counts"
+                work = within(steady(), scorefield(*fit(out, *(BUDGET if counted else ()))))
                 signalled = at(owner, name, lambda *_, out=out, n=number, **__: _signal(out, n), call)
-                ended = run(within(signalled, scorefield(*fit(out, *asked))))
+                ended = run(within(signalled, work))
                 slowest = max(slowest, ended.clock - _clock(out))
                 wrong = _wrong(ended, code) or _left(out, ended.told, kept)
                 if not wrong and kept is not None:
-                    wrong = _wrong(run(scorefield(*fit(out, *asked))), 0) or differs(content(out), expected)
+                    same = tensors if counted else content
+                    wrong = _wrong(run(work), 0) or differs(same(out), same(place / "whole"))
                 failures.add(f"{phase}, {signal.Signals(number).name}", wrong)
             for phase, started in (("sampling", _sampling), ("importing", _importing)):
                 out = place / f"{phase} {number}"
