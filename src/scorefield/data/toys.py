@@ -92,7 +92,7 @@ def load(name: str, n: int | None = None, seed: int = 0) -> pd.DataFrame:
     Raises:
         ValueError: the name is unknown, n is below 1, or there are fewer digits than that.
 
-    Example:
+    Examples:
         >>> load("moons", 3).round(2)
              x1    x2
         0 -1.88  0.65

@@ -30,7 +30,7 @@ def make(name: str, span: Sequence[float] = ()) -> Process:
     Raises:
         ValueError: the name is unknown, or the range does not fit.
 
-    Example:
+    Examples:
         >>> make("ve", [0.02, 30.0])
         VE(sigma_min=0.02, sigma_max=30.0)
     """

@@ -226,7 +226,7 @@ class ExactDenoiser(Denoiser):
         density: Of the data.
         process: How noise is added.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from scorefield import VP
         >>> model = ExactDenoiser(GaussianMixture.gaussian(torch.zeros(1), torch.eye(1)), VP())

@@ -69,7 +69,7 @@ class GaussianMixture:
         ValueError: shapes do not fit, weights are not positive, means not finite, covariances not symmetric and
             non-negative.
 
-    Example:
+    Examples:
         >>> import torch
         >>> mixture = GaussianMixture.isotropic(torch.ones(2), torch.tensor([[-1.0], [1.0]]), std=0.5)
         >>> mixture.log_prob(torch.tensor([[0.0], [1.0]]))  # nats

@@ -74,7 +74,7 @@ class Process(abc.ABC):
         Raises:
             ValueError: t has another shape.
 
-        Example:
+        Examples:
             >>> import torch
             >>> from scorefield import EDM
             >>> a, s = EDM(sigma_max=10.0).kernel(torch.tensor([0.1, 0.2]), torch.zeros(2, 3))

@@ -58,7 +58,7 @@ class VP(_LinearRate):
     Raises:
         ValueError: not 0 < beta_min <= beta_max < infinity.
 
-    Example:
+    Examples:
         >>> import torch
         >>> t = VP().time(torch.tensor(1.0, dtype=torch.float64))  # where there is as much noise as data
         >>> print(f"t = {t:.4f}, a = {VP().mean_coef(t):.4f}, s = {VP().std(t):.4f}")

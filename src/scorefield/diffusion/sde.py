@@ -51,7 +51,7 @@ class LinearSDE(Process):
     Raises:
         ValueError: f or g is not finite, of another shape, or changes too fast; s/a does not grow; t_max <= 0.
 
-    Example:
+    Examples:
         >>> import torch
         >>> sde = LinearSDE(lambda t: -torch.ones_like(t), lambda t: 2**0.5 * torch.ones_like(t))  # Ornstein-Uhlenbeck
         >>> t = torch.tensor(0.5, dtype=torch.float64)
@@ -175,10 +175,10 @@ def simulate(
         ValueError: the times do not increase.
         RuntimeError: a state is not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> start, times = torch.ones(1, 1, dtype=torch.float64), torch.linspace(0, 1, 101)
-        >>> *_, end = simulate(lambda x, t: -x, torch.zeros_like, start, times)
+        >>> *_, end = simulate(lambda x, t: -x, torch.zeros_like, start, times, torch.Generator())
         >>> print(f"{end.item():.3f}")  # exp(-1) is 0.368
         0.366
     """

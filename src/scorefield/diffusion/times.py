@@ -130,7 +130,7 @@ def grid(process: Process, steps: int, power: float = 7.0, ratio_min: float = RA
     Raises:
         ValueError: fewer than one step, or a power that is not positive.
 
-    Example:
+    Examples:
         >>> from scorefield import EDM
         >>> ratios = EDM().ratio(grid(EDM(), 4, power=math.inf, ratio_min=0.008))
         >>> [f"{ratio:.3g}" for ratio in ratios.tolist()]

@@ -72,7 +72,7 @@ def sliced_wasserstein(x: Rows, y: Rows, *, slices: int = 64, generator: Generat
     Raises:
         ValueError: fewer than 10 rows or 2 slices.
 
-    Example:
+    Examples:
         >>> import torch
         >>> x = torch.linspace(-1, 1, 101).double()[:, None]
         >>> print(f"{sliced_wasserstein(x, x + 3, generator=torch.Generator().manual_seed(0)).value:.3f}")
@@ -101,7 +101,7 @@ def energy_distance(x: Rows, y: Rows) -> Estimate:
     Raises:
         ValueError: fewer than 10 rows.
 
-    Example:
+    Examples:
         >>> import torch
         >>> x = torch.linspace(-1, 1, 101).double()[:, None]
         >>> print(f"{energy_distance(x, x + 10).value:.1f}")  # 2 * 10 less the distances inside of both

@@ -96,13 +96,7 @@ def _integrate(model: Denoiser, y: Samples, start: float, stop: float, tol: floa
         error = difference.square().mean(1).sqrt() / size / tol
         error = torch.where(new.flatten(1).isfinite().all(1), error, torch.inf)
         good = error <= 1
-        refused = ~good & (width[rows] <= 1)
-        if bool(refused.any()):
-            row = int(rows[refused][0])
-            raise RuntimeError(
-                f"sample {row} needs steps below {1 / LAST:.1g} of the way at s/a={float(later[refused][0].exp()):g}: "
-                "the model's answer is not finite or jumps there"
-            )
+        _require_progress(~good & (width[rows] <= 1), rows, later)
         kept = rows[good]
         y[kept], place[kept], value[kept] = new[good], after[good], path[good]
         factor = (0.9 * power(error.clamp(min=1e-6), -2 / 3)).clamp(0.2, 2.0)
@@ -111,6 +105,16 @@ def _integrate(model: Denoiser, y: Samples, start: float, stop: float, tol: floa
             first[kept] = clean(y[kept], place[kept])
         rows = rows[place[rows] < LAST]
     return y
+
+
+def _require_progress(refused: Tensor, rows: Tensor, log_ratio: Tensor) -> None:
+    """Raise RuntimeError where the shortest step was refused."""
+    if bool(refused.any()):
+        row, ratio = int(rows[refused][0]), float(log_ratio[refused][0].exp())
+        raise RuntimeError(
+            f"sample {row} needs steps below {1 / LAST:.1g} of the way at s/a={ratio:g}: "
+            "the model's answer is not finite or jumps there"
+        )
 
 
 def _require_positive(tol: float) -> None:

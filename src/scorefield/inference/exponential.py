@@ -147,7 +147,7 @@ def adams(order: int = 3) -> Sampler:
     Raises:
         ValueError: the order is below 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from scorefield import VP, ExactDenoiser, GaussianMixture, times
         >>> model = ExactDenoiser(GaussianMixture.gaussian(torch.zeros(1), torch.eye(1)), VP())

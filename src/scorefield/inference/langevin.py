@@ -55,7 +55,7 @@ def score_of(log_density: LogDensity) -> Field:
     Raises:
         ValueError: when the score is asked, where the log-density is anything but one number a row.
 
-    Example:
+    Examples:
         >>> import torch
         >>> score_of(lambda x: -x.square().sum(1) / 2)(torch.tensor([[1.0, -2.0]]))
         tensor([[-1.,  2.]])
@@ -84,7 +84,7 @@ def unadjusted(
         ValueError: the size is not positive, the temperature below 0, there is no step, or the score has another shape.
         RuntimeError: a state is not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> generator = torch.Generator().manual_seed(0)
         >>> *_, x = unadjusted(lambda x: -x, torch.zeros(50_000, 1), 0.1, 100, generator)

@@ -80,7 +80,7 @@ def log_prob(
         ValueError: fewer than 2 probes; a sketch without probes or as large as the dimension.
         RuntimeError: the flow cannot be integrated.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from scorefield import VP, ExactDenoiser, GaussianMixture
         >>> density = GaussianMixture.gaussian(torch.zeros(2).double(), torch.eye(2).double())

@@ -23,7 +23,7 @@ def noise_levels(largest: float, smallest: float, dim: int) -> Tensor:
     Raises:
         ValueError: not 0 < smallest < largest, or dim < 1.
 
-    Example:
+    Examples:
         >>> noise_levels(8.0, 1.0, dim=2).round(decimals=3)
         tensor([8., 4., 2., 1.], dtype=torch.float64)
     """

@@ -76,7 +76,7 @@ def integrate_score(grid: Axis, score: Axis) -> Axis:
     Raises:
         ValueError: the grid does not increase, has fewer than 3 points, or a score is not finite.
 
-    Example:
+    Examples:
         >>> x = np.linspace(-2, 2, 5)
         >>> integrate_score(x, -x).round(3)
         array([-2. , -0.5,  0. , -0.5, -2. ])

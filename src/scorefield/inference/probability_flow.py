@@ -55,7 +55,7 @@ def encode(model: Denoiser, x: Samples, *, tol: float = TOL, ratio_min: float = 
     Raises:
         RuntimeError: a row cannot be integrated.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from scorefield import VP, ExactDenoiser, GaussianMixture
         >>> x = torch.tensor([[0.5]], dtype=torch.float64)

@@ -269,7 +269,7 @@ def sample(
     Raises:
         ValueError: n is negative, or the sampler unknown.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from scorefield import VP, ExactDenoiser, GaussianMixture
         >>> mixture = GaussianMixture.isotropic(torch.ones(2), torch.tensor([[-2.0], [2.0]]), std=0.1)

@@ -35,7 +35,7 @@ def walk(step: Step) -> Sampler:
     Raises:
         ValueError, RuntimeError: when the sampler walks, as in `checked`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from scorefield import VP, ExactDenoiser, GaussianMixture, ddim, times
         >>> model = ExactDenoiser(GaussianMixture.gaussian(torch.ones(1), torch.eye(1)), VP())

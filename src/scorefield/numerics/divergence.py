@@ -78,7 +78,7 @@ def value_and_divergence(
     Raises:
         ValueError: a sketch with a step, or without more probes than it takes.
 
-    Example:
+    Examples:
         >>> import torch
         >>> matrix = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
         >>> value_and_divergence(lambda x: x @ matrix.T, torch.ones(1, 2))

@@ -50,12 +50,10 @@ def dormand_prince(
     Raises RuntimeError, naming the row and the time, where a row does not arrive: the field is not finite, or more
     than max_steps steps would be needed; ValueError for no tolerance at all and a field of another shape than y.
     """
-    if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
-        raise ValueError(f"expected tolerances of which one is positive; got rtol={rtol:g}, atol={atol:g}")
+    _require_tolerances(rtol, atol)
     n, span = len(y), stop - start
     y, evaluations = y.clone(), torch.ones(n, dtype=torch.long)
-    t = torch.full((n,), start, dtype=torch.float64, device=y.device)
-    size = torch.full_like(t, span / 16)
+    t, size = (torch.full((n,), value, dtype=torch.float64, device=y.device) for value in (start, span / 16))
     rows = torch.arange(n, device=y.device) if span else torch.arange(0, device=y.device)
     slope = field(t, y, rows) if span else torch.zeros_like(y)
     if slope.shape != y.shape:
@@ -68,8 +66,7 @@ def dormand_prince(
         h = torch.where(last, left, size[rows])
         new, new_slope, error = _step(field, t[rows], y[rows], slope[rows], h, rows)
         tolerance = atol + rtol * torch.maximum(y[rows].abs(), new.abs())
-        worst = (error.abs() / tolerance).amax(1).double()
-        worst = torch.where(worst.isfinite() & new_slope.isfinite().all(1), worst, torch.inf)
+        worst = _worst(error.abs() / tolerance, new_slope)
         good = worst <= 1
         kept = rows[good]
         y[kept], slope[kept] = new[good], new_slope[good]
@@ -95,6 +92,17 @@ def _step(
         new = y + width * sum(c * k for c, k in zip(stage, slopes, strict=True))
         slopes.append(field(t + node * h, new, rows))
     return new, slopes[-1], width * sum(c * k for c, k in zip(ERROR, slopes, strict=True))
+
+
+def _worst(shares: Tensor, slope: Tensor) -> Tensor:
+    """Return the largest share of its tolerance that each row's error takes; infinite where a row is not finite."""
+    worst = shares.amax(1).double()
+    return torch.where(worst.isfinite() & slope.isfinite().all(1), worst, torch.inf)
+
+
+def _require_tolerances(rtol: float, atol: float) -> None:
+    if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
+        raise ValueError(f"expected tolerances of which one is positive; got rtol={rtol:g}, atol={atol:g}")
 
 
 def _require_progress(size: Tensor, span: float, rows: Tensor, t: Tensor) -> None:

@@ -28,8 +28,15 @@ class Convolutions(nn.Module):
 
     Images of any size, which are padded to a multiple of the coarsest cell. From 16 pixels on it works on 2 x 2
     patches: four times fewer places, each with four times the input.
-    inputs, outputs: channels; smallest: the shorter side of an image. width: features at the finest level, doubled at
-    each coarser one; depth: residual blocks a level on either side; classes: number of labels beside "any".
+
+    Args:
+        inputs: Channels that come in.
+        outputs: Channels that come out.
+        smallest: The shorter side of an image, in pixels.
+        width: Features at the finest level, doubled at each coarser one.
+        depth: Residual blocks a level on either side.
+        classes: Number of labels beside "any".
+        generator: What weights are drawn from.
     """
 
     rates: Tensor

@@ -22,6 +22,13 @@ class Energy(nn.Module):
 
     Where a divergence of it is trained (implicit, hutchinson, sliced, second-order), third derivatives of the network
     are taken, at several times that; energy-sliced and energy-denoising need first ones only.
+
+    Args:
+        dim: Columns of z.
+        width: Of the layers.
+        depth: Layers.
+        features: Random Fourier features of z.
+        generator: What weights are drawn from.
     """
 
     def __init__(

@@ -25,6 +25,15 @@ class MLP(nn.Module):
     their frequencies are spread evenly in log |w|, whatever the dimension;
     every layer's response is scaled and shifted by functions of log r (Perez et al., 2018).
     The last layer starts at zero, so the model starts as the Gaussian fit.
+
+    Args:
+        dim: Columns of z.
+        width: Of the layers.
+        depth: Layers.
+        features: Random Fourier features of z.
+        embedding: Numbers in which the layers are told the noise ratio.
+        outputs: Columns of the answer; None for as many as z has.
+        generator: What weights are drawn from.
     """
 
     frequencies: Tensor

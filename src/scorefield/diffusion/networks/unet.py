@@ -25,8 +25,13 @@ class UNet(Convolutions):
     so where the noise is small a pixel that is sure of itself stays as it is, and where it is large g is 1. The network
     is shown the noisy image, the clean one that is expected, and g. Its last layer starts at zero, so untrained it is
     the model of independent pixels.
-    shape: (channels, height, width) of an image of any size. width and depth as in `Convolutions`.
-    classes: number of labels that may be given, 0 for none; where no label is given the class is `classes`.
+
+    Args:
+        shape: (channels, height, width) of an image of any size.
+        width: Features at the finest level, doubled at each coarser one.
+        depth: Residual blocks a level on either side.
+        classes: Number of labels that may be given, 0 for none; where no label is given the class is `classes`.
+        generator: What weights are drawn from.
     """
 
     def __init__(

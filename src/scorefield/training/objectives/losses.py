@@ -68,7 +68,7 @@ def explicit(score: Field, x: Samples, true_score: Field) -> PerSample:
     Raises:
         ValueError: the two have different shapes.
 
-    Example:
+    Examples:
         >>> import torch
         >>> explicit(lambda x: -x / 2, torch.tensor([[1.0], [2.0]]), lambda x: -x)  # N(0, 2) for N(0, 1)
         tensor([0.1250, 0.5000])
@@ -110,7 +110,7 @@ def implicit(
     Raises:
         ValueError: curvature with probes, which cannot tell it; a step as in `divergence.along`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> implicit(lambda x: -x, torch.tensor([[0.0], [2.0]]))
         tensor([-1.,  1.])
