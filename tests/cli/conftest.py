@@ -19,6 +19,14 @@ def table(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture
+def few_rows(table, tmp_path) -> Path:
+    """The first nine rows: they have one network and no choice of a base, so that a fit takes no time."""
+    path = tmp_path / "few.csv"
+    path.write_text("".join(table.read_text().splitlines(keepends=True)[:10]))
+    return path
+
+
 @pytest.fixture(scope="session")
 def fitted(table, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"

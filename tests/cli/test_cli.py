@@ -50,15 +50,13 @@ def test_the_same_command_again_does_nothing(table, fitted, run_main):
     assert {path: path.stat().st_mtime_ns for path in fitted.rglob("*.safetensors")} == before
 
 
-def test_other_options_or_other_data_need_force(table, tmp_path, run_main):
+def test_other_options_or_other_data_need_force(few_rows, tmp_path, run_main):
     out = tmp_path / "run"
-    source = tmp_path / "data.csv"
-    source.write_bytes(table.read_bytes())
-    assert run_main("fit", source, "--out", out, *TINY)[0] == 0
-    refused(run_main("fit", source, "--out", out, "--steps", 31, "--quiet"), "other options (steps)", "--force")
-    source.write_text(source.read_text().replace("True", "False", 1))
-    refused(run_main("fit", source, "--out", out, *TINY), "from other data", "--force")
-    assert run_main("fit", source, "--out", out, *TINY, "--force")[0] == 0
+    assert run_main("fit", few_rows, "--out", out, *TINY)[0] == 0
+    refused(run_main("fit", few_rows, "--out", out, "--steps", 31, "--quiet"), "other options (steps)", "--force")
+    few_rows.write_text(few_rows.read_text().replace("True", "False", 1))
+    refused(run_main("fit", few_rows, "--out", out, *TINY), "from other data", "--force")
+    assert run_main("fit", few_rows, "--out", out, *TINY, "--force")[0] == 0
 
 
 def test_a_budget_is_written_as_steps_that_replay_it(tmp_path, run_main):
@@ -70,12 +68,12 @@ def test_a_budget_is_written_as_steps_that_replay_it(tmp_path, run_main):
     assert weights[0] == weights[1]
 
 
-def test_columns_and_drop_choose_columns(table, tmp_path, run_main):
-    assert run_main("fit", table, "--out", tmp_path / "a", *TINY, "--columns", "age,height")[0] == 0
+def test_columns_and_drop_choose_columns(few_rows, tmp_path, run_main):
+    assert run_main("fit", few_rows, "--out", tmp_path / "a", *TINY, "--columns", "age,height")[0] == 0
     assert run_main("sample", tmp_path / "a", "-n", 3, "-o", tmp_path / "a.csv")[0] == 0
     assert list(pd.read_csv(tmp_path / "a.csv").columns) == ["age", "height"]
-    assert run_main("fit", table, "--out", tmp_path / "b", *TINY, "--drop", "smoker")[0] == 0
-    refused(run_main("fit", table, "--out", tmp_path / "c", *TINY, "--drop", "cigars"), "cigars", "smoker")
+    assert run_main("fit", few_rows, "--out", tmp_path / "b", *TINY, "--drop", "smoker")[0] == 0
+    refused(run_main("fit", few_rows, "--out", tmp_path / "c", *TINY, "--drop", "cigars"), "cigars", "smoker")
 
 
 def test_constant_columns_are_named_and_left_out_of_scores(tmp_path, run_main):
@@ -132,7 +130,7 @@ def test_version():
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_makes_a_run_that_every_command_reads(objective, run_main, tmp_path):
     network = "energy" if OBJECTIVES[objective].energy else "mlp"
-    options = ["--objective", objective, "--network", network, "--rows", 200, "--out", tmp_path / "run"]
+    options = ["--objective", objective, "--network", network, "--rows", 9, "--out", tmp_path / "run"]
     assert run_main("fit", "8gaussians", *options, "--steps", 3, "--quiet")[0] == 0
     text = (tmp_path / "run" / "config.toml").read_text()
     assert f'objective = "{objective}"' in text
