@@ -23,9 +23,11 @@ __all__ = [
     "DENSITIES",
     "F64",
     "FALSE_ALARM",
+    "PROCESSES",
     "PROCESS_CASES",
     "Wavy",
     "Zero",
+    "covering",
     "densities",
     "each_density",
     "each_prediction",
@@ -52,3 +54,20 @@ def densities(*dims: int):
 
 
 each_density = densities()
+
+
+def covering(rounds: int = 1, **given):
+    """Parametrise so that every row of every table (a dictionary, or a list) occurs, but not every combination.
+
+    Case i of a round takes row i of each table, which begins again at its end; the k-th table moves by k rows a round.
+    """
+    tables = {key: rows if isinstance(rows, dict) else {str(row): row for row in rows} for key, rows in given.items()}
+    cases = {}
+    for r in range(rounds):
+        for i in range(max(map(len, tables.values()))):
+            names = [list(table)[(i + k * r) % len(table)] for k, table in enumerate(tables.values())]
+            cases["-".join(names)] = [table[name] for table, name in zip(tables.values(), names, strict=True)]
+    return pytest.mark.parametrize(tuple(tables), [pytest.param(*values, id=name) for name, values in cases.items()])
+
+
+PROCESSES = {case.name: case.process for case in PROCESS_CASES}

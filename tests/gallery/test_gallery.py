@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from commands import refused
 from matplotlib.figure import Figure
 from PIL import Image
-from test_cli import refused, run_main  # noqa: F401
 
 from scorefield.gallery import ENTRIES, Entry, report
 from scorefield.gallery.finite_difference import published, training, tutorial
@@ -137,7 +137,7 @@ def test_the_trainings_reach_what_they_must_and_the_corrected_ones_more():
             assert study.trained[f"{letter}, regularised"].losses[0] > first["wide step"] != first["best start"]
 
 
-def test_the_command_lists_entries_and_names_mistakes(run_main, tmp_path):  # noqa: F811
+def test_the_command_lists_entries_and_names_mistakes(run_main, tmp_path):
     code, out, _ = run_main("gallery", "list")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == list(ENTRIES)
@@ -151,7 +151,7 @@ def test_the_command_lists_entries_and_names_mistakes(run_main, tmp_path):  # no
     refused(run_main("gallery", "run", "001-finite-difference", "--out", tmp_path / "new", "--seeds", 0), "--seeds")
 
 
-def test_the_command_writes_results(run_main, tmp_path, monkeypatch):  # noqa: F811
+def test_the_command_writes_results(run_main, tmp_path, monkeypatch):
     entry = Entry("a title", lambda out, *, seeds: report.row("a", 1.0, [float(seeds), 2.0]))
     monkeypatch.setitem(ENTRIES, "made-up", entry)
     code, out, err = run_main("gallery", "run", "made-up", "--out", tmp_path / "new", "--seeds", 4)

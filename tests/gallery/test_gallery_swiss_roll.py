@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from commands import refused
 from PIL import Image
-from test_cli import refused, run_main  # noqa: F401
 from torch import nn
 
 from scorefield.diffusion.denoisers import ExactDenoiser
@@ -264,7 +264,7 @@ def test_tutorial_and_ours_after_as_many_steps():
     assert gaps[1].value + 5 * (gaps[0].stderr + gaps[1].stderr) < gaps[0].value
 
 
-def test_the_command_passes_full_only_to_entries_that_have_it(run_main, tmp_path, monkeypatch):  # noqa: F811
+def test_the_command_passes_full_only_to_entries_that_have_it(run_main, tmp_path, monkeypatch):
     short = Entry("short", lambda out, *, seeds: report.row("a", None, [float(seeds)]))
     long = Entry("long", lambda out, *, seeds, full=False: report.row("a", None, [float(seeds), float(full)]))
     monkeypatch.setitem(ENTRIES, "short", short)

@@ -4,23 +4,21 @@ import math
 
 import pytest
 import torch
-from cases import DENSITIES, F64, f64, z_limit
+from cases import DENSITIES, F64, covering, f64, z_limit
 from scipy import stats
 from torch import Generator
 
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.diffusion.process import RATIO_MIN
-from scorefield.diffusion.published import EDM, VE, VP, Cosine, Straight, SubVP
+from scorefield.diffusion.published import VP
 from scorefield.inference import probability_flow
+from scorefield.selftest.numbers.affine import USUAL
 
-each_process = pytest.mark.parametrize(
-    "process", [VP(), SubVP(), VE(), EDM(), Cosine(), Straight()], ids=lambda p: type(p).__name__
-)
+each_process = pytest.mark.parametrize("process", USUAL.values(), ids=USUAL)
 
 
-@each_process
-@pytest.mark.parametrize("name", ["gauss-3d", "mixture-2d", "mixture-1d", "kde-5d"])
+@covering(2, process=USUAL, name=["gauss-3d", "mixture-2d", "mixture-1d", "kde-5d"])
 def test_decoding_undoes_encoding(process, name):
     """Round trips of data and of latents within 1e-5, in units of the data and of the prior."""
     density = DENSITIES[name]

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from cases import DENSITIES, F64, Wavy, f64, learned
-from test_cli import refused, run_main  # noqa: F401
+from commands import refused
 from torch import Generator
 
 from scorefield.data import toys
@@ -38,7 +38,7 @@ def fresh_error(model: ExactDenoiser, sampler: str, steps: int, seed: int) -> fl
     return float((gap**2).sum(1).mean().sqrt() / model.covariance.diagonal().mean().sqrt())
 
 
-@pytest.mark.parametrize("name", ["8gaussians", "mixture-1d", "mixture-2d"])
+@pytest.mark.parametrize("name", ["8gaussians", "mixture-1d"])
 def test_what_is_chosen_reaches_its_error_on_other_latents(name):
     model = model_of(name)
     for tol in (1e-1, 1e-2, 1e-3):
@@ -48,11 +48,10 @@ def test_what_is_chosen_reaches_its_error_on_other_latents(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["moons", "checkerboard", "rings"])
-def test_what_is_chosen_reaches_its_error_on_the_other_toys(name):
-    """Of learned models, in float32 as users have them."""
-    rows = toys.load(name, 5_000, 0)
-    model = ScoreDensity(random_state=0, max_iter=600).fit(rows).model_
+def test_what_is_chosen_reaches_its_error_on_a_learned_model():
+    """In float32 as users have it; the density has edges."""
+    rows = toys.load("checkerboard", 1_000, 0)
+    model = ScoreDensity(random_state=0, max_iter=200).fit(rows).model_
     exact = frontier.copy.deepcopy(model).double()
     for tol in (1e-1, 1e-2, 1e-3):
         found = choose(model, tol)
@@ -175,7 +174,7 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_the_command_recommends_and_sample_follows(run_main, run, tmp_path, monkeypatch):  # noqa: F811
+def test_the_command_recommends_and_sample_follows(run_main, run, tmp_path, monkeypatch):
     monkeypatch.setattr(frontier, "BUDGETS", (6, 12))
     monkeypatch.setattr(frontier, "ROWS", 256)
     monkeypatch.setattr(frontier, "CONVERGED", 1e-5)
@@ -201,7 +200,7 @@ def test_the_command_recommends_and_sample_follows(run_main, run, tmp_path, monk
     assert json.loads(text)["recommended"] == kept["recommended"]
 
 
-def test_the_command_names_mistakes(run_main, run, tmp_path):  # noqa: F811
+def test_the_command_names_mistakes(run_main, run, tmp_path):
     out = tmp_path / "samples.csv"
     refused(run_main("sample", run, "-o", out, "--tol", 0.1, "--steps", 3), "--tol chooses the sampler", "leave out")
     refused(run_main("sample", run, "-o", out, "--tol", 0), "positive error to reach", "got 0")
@@ -210,11 +209,12 @@ def test_the_command_names_mistakes(run_main, run, tmp_path):  # noqa: F811
     assert not out.exists()
 
 
-def test_an_estimator_samples_to_an_error():
+def test_an_estimator_samples_to_an_error(monkeypatch):
+    monkeypatch.setattr(frontier, "BUDGETS", (6, 12))
     rows = toys.load("moons", 100, 0)
     estimator = ScoreDensity(random_state=0, max_iter=20).fit(rows)
-    point = choose(estimator.model_, 0.02)
-    found = estimator.sample(5, random_state=1, tol=0.02)
+    point = choose(estimator.model_, 0.1)
+    found = estimator.sample(5, random_state=1, tol=0.1)
     assert found.equals(estimator.sample(5, random_state=1, sampler=point.sampler, steps=point.steps))
     assert not found.equals(estimator.sample(5, random_state=1, steps=point.steps + 5))
 

@@ -5,22 +5,22 @@ import math
 import numpy as np
 import pytest
 import torch
-from cases import DENSITIES, F64, Wavy, each_process, f64, learned
+from cases import DENSITIES, F64, Wavy, covering, each_process, f64, learned
 from scipy import stats
 from torch import Generator
 
 from scorefield.diffusion.denoisers import ExactDenoiser
 from scorefield.diffusion.densities import GaussianMixture
-from scorefield.diffusion.published import EDM, VE, VP, Cosine, Straight, SubVP
+from scorefield.diffusion.published import VE, VP, Straight
 from scorefield.inference import likelihood
 from scorefield.inference.likelihood import log_prob
+from scorefield.selftest.numbers.affine import USUAL
 
-PROCESSES = [VP(), SubVP(), VE(), EDM(), Cosine(), Straight()]
-USUAL = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
+each_usual = pytest.mark.parametrize("process", USUAL.values(), ids=USUAL)
+MIXTURES = {name: DENSITIES[name] for name in ("mixture-1d", "mixture-2d")}
 
 
-@USUAL
-@pytest.mark.parametrize("density", [DENSITIES["mixture-1d"], DENSITIES["mixture-2d"]], ids=["1d", "2d"])
+@covering(process=USUAL, density=MIXTURES)
 def test_mixtures_are_exact_up_to_what_the_prior_cannot_know(process, density):
     """The prior replaces the noised mixture at t_max by a Gaussian of its moments: off by at most 1e-3 nats here.
 
@@ -32,8 +32,7 @@ def test_mixtures_are_exact_up_to_what_the_prior_cannot_know(process, density):
     assert error.abs().mean() < 1e-4
 
 
-@USUAL
-@pytest.mark.parametrize("std", [0.3, 0.03, 0.01])
+@covering(2, process=USUAL, std=[0.3, 0.03, 0.01])
 def test_starting_at_the_smallest_ratio_costs_nothing(process, std):
     """E13: reading x_0 as x_t_min costs up to a nat per dimension; here at most 1e-2 at a std of 10 r, in 3 dimensions.
 
@@ -66,11 +65,9 @@ def test_every_process_gives_the_same_likelihood(process):
     assert (found - density.log_prob(x)).abs().max() < 1e-4
 
 
-@USUAL
-@pytest.mark.parametrize("name", ["mixture-1d", "mixture-2d"])
-def test_the_solvers_error_is_covered_by_what_is_stated(process, name):
+@covering(process=USUAL, density=MIXTURES)
+def test_the_solvers_error_is_covered_by_what_is_stated(process, density):
     """At tolerances of 1e-3 and 1e-5 it covers at least 95 % of 60 rows, and is no more than 100 times too large."""
-    density = DENSITIES[name]
     model, x = ExactDenoiser(density, process), density.sample(60, Generator().manual_seed(0))
     exact = log_prob(model, x, tol=1e-9, errors=False).value
     for tol in (1e-3, 1e-5):
@@ -89,7 +86,7 @@ def test_errors_do_not_change_the_value_and_are_small_with_the_default():
     assert float(found.start_error.max()) < 1e-6
 
 
-@USUAL
+@each_usual
 def test_the_starts_error_is_the_change_from_twice_the_smallest_ratio(process):
     """Within 1 % of two solutions at tight tolerance, whose difference it predicts to first order."""
     density = GaussianMixture.isotropic(f64(1.0, 2.0), f64([0.0, 0.3], [0.4, 1.0]), 0.01)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import DENSITIES, F64, each_process, f64
+from cases import DENSITIES, F64, PROCESSES, covering, f64
 from torch import Generator, Tensor
 
 from scorefield.diffusion import times
@@ -19,12 +19,10 @@ from scorefield.inference.walking import pairs, walk
 from scorefield.selftest.numbers.affine import MEAN, USUAL, Affine, exact_flow, gaussian_model
 
 each_sampler = pytest.mark.parametrize("name", list(SAMPLERS))
-each_fixed = pytest.mark.parametrize("name", [name for name, row in SAMPLERS.items() if not row.adapts])
 each_usual = pytest.mark.parametrize("process", USUAL.values(), ids=USUAL)
 
 
-@pytest.mark.parametrize("name", [n for n, row in SAMPLERS.items() if not row.stochastic and not row.adapts])
-@each_usual
+@covering(3, name=[n for n, row in SAMPLERS.items() if not row.stochastic and not row.adapts], process=USUAL)
 def test_order_on_ragged_steps_is_the_same(name, process):
     """Steps of five unequal lengths in turn: equal steps hide wrong weights of methods that look back."""
     model, order = gaussian_model(process), SAMPLERS[name].strong_order
@@ -189,8 +187,7 @@ def test_bad_arguments_are_named(call: Callable, message):
         call(gaussian_model(VP()))
 
 
-@each_fixed
-@each_process
+@covering(3, name=[name for name, row in SAMPLERS.items() if not row.adapts], process=PROCESSES)
 def test_extreme_numbers_of_steps_are_finite(name, process):
     """1, 2, 3 and 99 steps, 0, 1 and 3 rows, d = 1 and 16: nothing but finite numbers of the right shape."""
     for density in (DENSITIES["gauss-1d"], DENSITIES["gauss-16d"]):

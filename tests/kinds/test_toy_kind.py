@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_cli import refused, run_main  # noqa: F401, a fixture
+from commands import refused
 from torch import Tensor
 
 from scorefield import data
@@ -158,7 +158,7 @@ def north(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path / "north.compass"
 
 
-def test_a_kind_of_ones_own_fits_samples_and_evaluates_through_the_same_commands(north, tmp_path, run_main):  # noqa: F811
+def test_a_kind_of_ones_own_fits_samples_and_evaluates_through_the_same_commands(north, tmp_path, run_main):
     """Directions stay directions, so many times around north as the data; again does nothing; -n 5 begins -n 50."""
     arguments = ("fit", north, "--out", tmp_path / "run", "--steps", "60")
     code, _, said = run_main(*arguments)
@@ -180,7 +180,7 @@ def test_a_kind_of_ones_own_fits_samples_and_evaluates_through_the_same_commands
     assert (tmp_path / "run" / "figures" / "loss.png").is_file()
 
 
-def test_its_options_and_its_damage_are_told_as_those_of_other_kinds(north, tmp_path, run_main):  # noqa: F811
+def test_its_options_and_its_damage_are_told_as_those_of_other_kinds(north, tmp_path, run_main):
     refused(
         run_main("fit", north, "--out", tmp_path / "run", "--bounds", "x=0:"), "--bounds is for tables", "directions"
     )

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from cases import DENSITIES
-from test_cli import refused, run_main  # noqa: F401, a fixture
+from commands import refused
 from torch import Generator
 
 from scorefield.diffusion.denoisers import ScoreModel
@@ -86,7 +86,7 @@ def test_every_objective_learns(name, monkeypatch):
     assert result.mean_error < 0.5 * trivial
 
 
-def test_the_command_writes_a_table_and_a_figure(run_main, tmp_path):  # noqa: F811
+def test_the_command_writes_a_table_and_a_figure(run_main, tmp_path):
     arguments = ["--rows", 300, "--budget", "0.2s", "--objectives", "denoising,explicit", "--out", tmp_path / "c"]
     code, out, err = run_main("compare-objectives", "8gaussians", *arguments)
     assert (code, out) == (0, "")

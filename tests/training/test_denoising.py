@@ -9,7 +9,8 @@ import torch
 from cases import (
     DENSITIES,
     F64,
-    densities,
+    PROCESSES,
+    covering,
     each_prediction,
     each_process,
     f64,
@@ -42,9 +43,7 @@ def equal_steps() -> tuple[torch.Tensor, torch.Tensor]:
 # ----------------------------------------------------------------------------------------- Vincent's identity
 
 
-@densities(1)
-@each_process
-@each_weight
+@covering(3, process=PROCESSES, density={n: p for n, p in DENSITIES.items() if p.dim == 1}, weight=[None, *WEIGHTS])
 def test_no_model_beats_the_oracle(density, process, weight, monkeypatch):
     """The loss of the exact model is the constant alone."""
     t = middle_time(process, 0.5)
@@ -97,8 +96,7 @@ def test_the_posterior_of_rows_is_that_of_point_masses(ratio, event):
             assert_close(part.flatten(1), truth, rtol=1e-9, atol=1e-12 / ratio)
 
 
-@each_process
-@each_weight
+@covering(3, process=PROCESSES, weight=[None, *WEIGHTS])
 def test_with_all_data_as_references_their_oracle_has_no_loss(process, weight):
     """The target is then exactly what the empirical density predicts, so nothing of the noise is left."""
     model = ExactDenoiser(GaussianMixture.kde(ROWS, 0.0), process)
@@ -109,8 +107,7 @@ def test_with_all_data_as_references_their_oracle_has_no_loss(process, weight):
         assert float((loss / noise_weight(model, t, weight)).abs().max()) <= 1e-20
 
 
-@each_process
-@each_prediction
+@covering(2, process=PROCESSES, predicts=list(PREDICTIONS))
 def test_references_change_the_loss_by_a_constant(process, predicts, monkeypatch):
     """Averaged over all rows and noise, by quadrature: the same gradient for any model, a smaller loss."""
     t = middle_time(process, 0.5)

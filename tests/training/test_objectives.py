@@ -8,6 +8,8 @@ import torch
 from cases import (
     DENSITIES,
     F64,
+    PROCESSES,
+    covering,
     each_prediction,
     each_process,
     f64,
@@ -46,9 +48,12 @@ def test_the_table_is_complete():
     }
 
 
-@each_process
-@pytest.mark.parametrize("predicts", ["v", "noise"])
-@pytest.mark.parametrize("objective", UNBIASED[1:])
+@covering(
+    3,
+    process=PROCESSES,
+    predicts=["v", "noise"],
+    objective=UNBIASED[1:],
+)
 def test_every_objective_at_any_level_is_denoising_up_to_a_constant(process, predicts, objective, monkeypatch):
     """Between two models the mean losses differ by the same amount; exact quadrature, 1e-8, differences 1e-3."""
     density = DENSITIES["mixture-1d"]
