@@ -168,7 +168,9 @@ def test_a_choice_costs_at_most_what_the_table_says(n, d):
     largest = [candidates.Candidate("full", 32, 1e-4)]
     for fits in (1, 4):
         rows, steps = candidates.fit_plan(largest, n, d, fits)
-        assert fits * steps * em.step_work("full", 32, rows, d) <= 2 * candidates.FIT_WORK
+        assert fits * candidates.fit_work(largest, rows, d, steps) <= 1.01 * candidates.FIT_WORK or (
+            steps == candidates.LEAST_STEPS and rows == min(n, candidates.CHOICE_ROWS)
+        )
         assert min(n, candidates.CHOICE_ROWS) <= rows <= min(n, candidates.FIT_ROWS)
 
 
@@ -186,3 +188,16 @@ def test_the_work_is_what_was_planned_whatever_the_clock(monkeypatch):
         monkeypatch.setattr(time, name, lambda: pytest.fail("a choice does not ask for the time"))
     closed_form.choose(rows, 0)
     assert 0 < taken[0] <= candidates.plan(600, 2).work
+
+
+def test_a_stack_keeps_what_it_can_afford(monkeypatch):
+    """Its smallest weights go until six fits of the rest are within the work; one density stays whatever it costs."""
+    rows = white(GaussianMixture.isotropic(f64(1.0, 1.0), f64([-1.0, 0.0], [1.0, 0.5]), 0.3), 300, 0)
+    before = [part for _, part in base.choose(rows, 0).parts]
+    most = candidates.STACK_FITS * candidates.fit_work(before, 300, 2, candidates.LEAST_STEPS)
+    assert len(before) > 1
+    monkeypatch.setattr(candidates, "STACK_WORK", most - 1)
+    fewer = [part for _, part in base.choose(rows, 0).parts]
+    assert set(fewer) < set(before)
+    monkeypatch.setattr(candidates, "STACK_WORK", 0)
+    assert len(base.choose(rows, 0).parts) == 1

@@ -48,6 +48,9 @@ LEAST_STEPS, MOST_STEPS = 10, 100
 CHOICE_WORK, FIT_WORK, COMPARED_WORK = 3e10, 2e10, 1e10
 """Multiplications that a choice may take, all fits of the base, a comparison: 1e10 are about a second of one core."""
 
+STACK_FITS, STACK_WORK = 6, 3e10
+"""A stack, which members fit so often, leaves out its smallest weights until that takes at most so many."""
+
 GAUSSIAN = "one Gaussian"
 
 
@@ -97,7 +100,7 @@ WHITE = Candidate("white", 1, 0.0)
 class Plan:
     """What a choice may cost: rows looked at, parts held out, families of candidates, and steps of EM for each.
 
-    work: the multiplications of all steps, if every candidate is tried and takes them all.
+    work: the multiplications of k-means and EM, if every candidate is tried and takes all of its steps.
     """
 
     rows: int
@@ -111,30 +114,49 @@ def plan(n: int, d: int) -> Plan:
     """Return what is tried for white rows (n, d): a function of their numbers alone, whatever the time it takes.
 
     Where the work does not allow LEAST_STEPS for all mixtures, every second number of components and every second
-    regularisation are left out; the best mixture is always tried with all of these.
+    regularisation are left out; the best mixture is tried with all of these, unless it is the largest.
     """
     rows = min(n, CHOICE_ROWS, CHOICE_NUMBERS // em.features("full", d))
     parts = 1 if n > STACK_ROWS or rows * d > MANY_NUMBERS else min(FOLDS, rows)
     train = rows - math.ceil(rows / FOLDS)
     for every in (1, 2):
         families = _mixtures(d, train, COMPONENTS[every - 1 :: every], REGULARISATION[every - 1 :: every])
-        costs = sorted(candidate.step_work(train, d) for family in families for candidate in family)
-        costs += 2 * costs[-1:]  # of the best mixture, with the other regularisations
+        tried = [candidate for family in families for candidate in family]
+        costs = [candidate.step_work(train, d) for candidate in tried]
+        second = [cost for cost, candidate in zip(costs, tried, strict=True) if candidate.k < COMPONENTS[-1]]
+        costs = sorted(costs + 2 * sorted(second)[-1:])  # of the best mixture, with the other regularisations
         again = costs[-SCREENED:] if rows > SCREEN_ROWS else costs
         step = sum(costs) + (parts - 1) * sum(again)
-        steps = steps_within(CHOICE_WORK, step)
-        if steps * step <= CHOICE_WORK:
+        start = parts * _cluster_work(tried, train, d)
+        steps = steps_within(CHOICE_WORK - start, step)
+        if start + steps * step <= CHOICE_WORK:
             break
     if n - math.ceil(n / FOLDS) <= STACK_ROWS:
         families = (*families, tuple(Candidate("kernels", 0, float(width)) for width in WIDTHS))
-    return Plan(rows, parts, families, steps, steps * step)
+    return Plan(rows, parts, families, steps, start + steps * step)
 
 
 def fit_plan(parts: Sequence[Candidate], n: int, d: int, fits: int) -> tuple[int, int]:
     """Return on how many of n rows of d columns, and in how many steps of EM, densities are fitted so many times."""
-    row = sum(part.step_work(2, d) - part.step_work(1, d) for part in parts)
-    rows = min(n, FIT_ROWS, max(CHOICE_ROWS, int(FIT_WORK / (fits * LEAST_STEPS * max(row, 1)))))
-    return rows, steps_within(FIT_WORK, fits * sum(part.step_work(rows, d) for part in parts))
+    rows = min(n, FIT_ROWS)
+    while rows > CHOICE_ROWS and fit_work(parts, rows, d, LEAST_STEPS) > FIT_WORK / fits:
+        rows = max(CHOICE_ROWS, 9 * rows // 10)
+    left = FIT_WORK / fits - fit_work(parts, rows, d, 0)
+    return rows, steps_within(left, sum(part.step_work(rows, d) for part in parts))
+
+
+def affordable(parts: Sequence[Candidate], n: int, d: int) -> bool:
+    """Return whether a stack of densities can be fitted to n rows of d columns for each member, and for all rows."""
+    return len(parts) == 1 or STACK_FITS * fit_work(parts, n, d, LEAST_STEPS) <= STACK_WORK
+
+
+def fit_work(parts: Sequence[Candidate], n: int, d: int, steps: int) -> int:
+    """Return the multiplications of a fit of densities to n rows of d columns in so many steps of EM."""
+    return _cluster_work(parts, n, d) + steps * sum(part.step_work(n, d) for part in parts)
+
+
+def _cluster_work(parts: Sequence[Candidate], n: int, d: int) -> int:
+    return sum(em.cluster_work(k, n, d) for k in {part.k for part in parts if part.kind in em.KINDS})
 
 
 def comparison(n: int, d: int, parts: int) -> tuple[list[Candidate], int]:

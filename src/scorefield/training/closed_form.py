@@ -102,7 +102,7 @@ def choose(rows: Rows, seed: int, white: Tensor | None = None) -> Base:
             if worse == 2:
                 break
     best = max(tried.values(), key=score)
-    if best.kind in em.KINDS:
+    if best.kind in em.KINDS and best.k < candidates.COMPONENTS[-1]:
         for added in candidates.REGULARISATION:
             score(best._replace(added=added))
     if rest := folds[len(screening) :]:
@@ -115,7 +115,7 @@ def choose(rows: Rows, seed: int, white: Tensor | None = None) -> Base:
     scores = {name: float(values.mean()) for name, values in found.items()}
     name = max(scores, key=lambda name: scores[name])
     if len(rows) <= candidates.STACK_ROWS:
-        return _stack(tried, found, scores, len(x) * x.shape[1] ** 2, seed)
+        return _stack(tried, found, scores, x.shape[0], x.shape[1], seed)
     if name == GAUSSIAN or tried[name].k == candidates.COMPONENTS[-1]:
         return Base(GAUSSIAN, (), scores[GAUSSIAN], scores, seed)
     return Base(name, ((1.0, tried[name]),), scores[name], scores, seed)
@@ -175,16 +175,18 @@ def _state(seed: int) -> int:
 
 
 def _stack(
-    tried: dict[str, Candidate], found: dict[str, np.ndarray], scores: dict[str, float], size: int, seed: int
+    tried: dict[str, Candidate], found: dict[str, np.ndarray], scores: dict[str, float], n: int, d: int, seed: int
 ) -> Base:
-    names = [name for name in found if not (tried[name].kind == "kernels" and size > KERNEL_NUMBERS)]
+    names = [name for name in found if not (tried[name].kind == "kernels" and n * d**2 > KERNEL_NUMBERS)]
     while True:
         log_densities = np.stack([found[name] for name in names])
         weights = stacking_weights(log_densities)
         least = np.array([KERNEL_SHARE if tried[name].kind == "kernels" else SHARE for name in names])
-        if (weights >= least).all() or len(names) == 1:
-            break
         kept = (weights >= least) | (weights == weights.max())
+        if kept.all() and not candidates.affordable([tried[name] for name in names], n, d):
+            kept = weights > weights.min()
+        if kept.all() or len(names) == 1:
+            break
         names = [name for name, keep in zip(names, kept, strict=True) if keep]
     score = float(np.logaddexp.reduce(np.log(weights)[:, None] + log_densities).mean())
     if names == [GAUSSIAN]:
