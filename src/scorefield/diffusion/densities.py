@@ -203,7 +203,10 @@ class GaussianMixture:
         return noise, divergence
 
     def sample(self, n: int, generator: Generator | None = None) -> Samples:
-        """Draw n independent samples, shape (n, d), in the type of the means.
+        """Draw n independent samples, shape (n, d), in the type of the means: m_k + C_k^(1/2) z, z standard normal.
+
+        The root is the symmetric one, which follows a small change of C_k; eigenvectors of a C_k near c I do not, so
+        what rounding makes of them would turn the draws.
 
         Raises:
             ValueError: n is negative.
@@ -214,10 +217,10 @@ class GaussianMixture:
             return self.means.new_empty(0, self.dim)
         device = generator.device if generator is not None else "cpu"
         pick = torch.multinomial(self.weights.double().to(device), n, replacement=True, generator=generator)
-        values, vectors = (part.expand(len(self.weights), *part.shape[1:]) for part in self._eigen)
-        pick = pick.to(self.means.device)
-        z = normal((n, self.dim), self.means, generator) * values.sqrt()[pick]
-        return self.means[pick] + torch.einsum("nij,nj->ni", vectors[pick], z)
+        values, vectors = self._eigen
+        roots = ((vectors * values.sqrt()[:, None]) @ vectors.mT).expand(len(self.weights), -1, -1)
+        pick, z = pick.to(self.means.device), normal((n, self.dim), self.means, generator)
+        return self.means[pick] + torch.einsum("nij,nj->ni", roots[pick], z)
 
     def _split(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         log_joint, solved = self._joint(x, a, s)

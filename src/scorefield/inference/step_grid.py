@@ -19,6 +19,10 @@ PILOTS, PILOT_STEPS = 64, 64
 LIFT = 0.3
 """What is added to the density of steps, a share of its mean: no step is longer than about 4 average ones."""
 
+FLOOR = 1e-5
+"""Third differences of z far below this ask for no steps: on a straight path they are rounding, whose cube root is not
+small. z has unit variance, and float32 has third differences of about 3e-7."""
+
 
 @torch.no_grad()
 def optimised(model: Denoiser, steps: int, ratio_min: float = RATIO_MIN) -> Grid:
@@ -55,7 +59,7 @@ def _density(model: Denoiser, even: Grid) -> Tensor:
     states = torch.stack([x, *adams()(model, x, even)]).double().cpu()
     a, s = model.process.mean_coef(even), model.process.std(even)
     z = states / torch.hypot(a * model.spread, s).reshape(-1, *[1] * x.ndim)
-    third = z.diff(n=3, dim=0).flatten(1).square().mean(1) ** (1 / 6)  # the root mean square to the power 1 / 3
+    third = (z.diff(n=3, dim=0).flatten(1).square().mean(1) + FLOOR**2) ** (1 / 6)  # root mean square to the 1/3
     third = torch.cat([third[:1], third, third[-1:]])  # of 4 neighbours each, so the ends are copied
     smooth = torch.nn.functional.avg_pool1d(third[None], 5, 1, 2, count_include_pad=False)[0]
     return smooth + LIFT * smooth.mean() + torch.finfo(torch.float64).tiny
