@@ -193,11 +193,11 @@ def test_the_work_is_what_was_planned_whatever_the_clock(monkeypatch):
 def test_a_stack_keeps_what_it_can_afford(monkeypatch):
     """Its smallest weights go until six fits of the rest are within the work; one density stays whatever it costs."""
     rows = white(GaussianMixture.isotropic(f64(1.0, 1.0), f64([-1.0, 0.0], [1.0, 0.5]), 0.3), 300, 0)
-    before = [part for _, part in base.choose(rows, 0).parts]
+    before = [part for _, part in closed_form.choose(rows, 0).parts]
     most = candidates.STACK_FITS * candidates.fit_work(before, 300, 2, candidates.LEAST_STEPS)
     assert len(before) > 1
     monkeypatch.setattr(candidates, "STACK_WORK", most - 1)
-    fewer = [part for _, part in base.choose(rows, 0).parts]
+    fewer = [part for _, part in closed_form.choose(rows, 0).parts]
     assert set(fewer) < set(before)
     monkeypatch.setattr(candidates, "STACK_WORK", 0)
-    assert len(base.choose(rows, 0).parts) == 1
+    assert len(closed_form.choose(rows, 0).parts) == 1

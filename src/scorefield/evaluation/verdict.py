@@ -53,6 +53,8 @@ def verdict(
     that undone. Copies come first, then the larger effect. Columns of whole numbers are spread over a cell of width 1,
     but for copies.
 
+    Long because each argument is explained.
+
     Args:
         samples: Of the model, (S, d).
         held_out: Real rows, (H, d).

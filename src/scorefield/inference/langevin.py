@@ -150,6 +150,8 @@ def underdamped(
     x + h/2 v, the momentum's own process e^-ch v + sqrt(T (1 - e^-2ch)) z, half a drift, half a kick. The positions of
     a Gaussian have its exact law at any stable h. One score a step.
 
+    Long because each argument is explained.
+
     Args:
         score: x -> the shape of x.
         x: Starts (n, *event), one chain a row.

@@ -63,6 +63,8 @@ def log_prob(
     of order r^4. Leaving it out would cost up to a nat per dimension for data of std r. Rows do not influence each
     other.
 
+    Long because each argument is explained.
+
     Args:
         model: Whose density it is.
         x: Points (n, *event) in model units.

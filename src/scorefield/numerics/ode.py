@@ -49,6 +49,7 @@ def dormand_prince(
     start may lie above stop. y (n, k). Source: Dormand and Prince, 1980.
     Raises RuntimeError, naming the row and the time, where a row does not arrive: the field is not finite, or more
     than max_steps steps would be needed; ValueError for no tolerance at all and a field of another shape than y.
+    Long because what a row knows of itself changes in one place.
     """
     _require_tolerances(rtol, atol)
     n, span = len(y), stop - start

@@ -39,6 +39,7 @@ def train(
     on_resume(step, notes) is told. metrics.jsonl has a line a report and no clock; timing.jsonl has the clock.
     Where the clock says how many steps there are, they are on the disk before another is taken. A signal to stop waits
     for the step in progress, which becomes a checkpoint. Raises Stopped then, and TooShort as `Learner.run`.
+    Long because the order of what is written is what a kill relies on.
     """
     metrics = run.folder / METRICS
     found, kept = checkpoint.latest(run.folder, run.digest), b""

@@ -31,6 +31,7 @@ MODULES: list[str] = [
     "laws.rates",
     "laws.mutants",
     "faults.resuming",
+    "faults.stopping",
     "faults.saves",
     "faults.disks",
     "faults.determinism",

@@ -81,6 +81,7 @@ def choose(rows: Rows, seed: int, white: Tensor | None = None) -> Base:
     white: W, which made the rows out of standardised ones. Each training part is whitened anew by its own, so that no
     candidate has seen the rows that judge it, not even through their covariance. What is tried follows from n and d
     alone (`candidates.plan`).
+    Long because it is one choice, told from its first candidate to its last.
     """
     limits = candidates.plan(*rows.shape)
     x = rows[: limits.rows].double().cpu().numpy()

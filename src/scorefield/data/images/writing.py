@@ -53,6 +53,7 @@ def write_images(
     whole or not at all, and does not show how images were cut into blocks.
     Raises ValueError as `check_image_output`, and for blocks that do not fit together, numbers that are not finite
     and labels that do not fit; OSError, with the path and the reason, where the disk refuses.
+    Long because four kinds of output share their checks and their count.
     """
     path = Path(path)
     where, suffix = show(path), path.suffix.lower()

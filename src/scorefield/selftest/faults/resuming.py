@@ -1,14 +1,12 @@
-"""R15 and R16: a fit that was killed or asked to stop ends with the same bytes as one that was not."""
+"""R15: a fit that was killed ends with the same bytes as one that was not."""
 
-import os
 import random
-import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -16,17 +14,12 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from scorefield.data import atomic
-from scorefield.inference import samplers
-from scorefield.kinds.tables import kind as tables
-from scorefield.kinds.tables import source
-from scorefield.runs import checkpoint, resuming, signals
 from scorefield.runs import folder as runs
+from scorefield.runs import resuming
 from scorefield.runs.metrics_log import METRICS
 from scorefield.selftest.faults.forked import (
     Child,
     Ended,
-    as_shell,
     at,
     bytes_below,
     die,
@@ -37,16 +30,13 @@ from scorefield.selftest.faults.forked import (
     within,
 )
 from scorefield.selftest.report import Check, Entry, Failures, Plan
-from scorefield.training import budget, closed_form, learner
+from scorefield.training import budget, learner
 
 STEPS, LEVEL = 60, 48
 """Steps of a fit that is killed, and those before the learning rate falls; it has checkpoints at 20, 40 and 60."""
 
 BUDGET = "--budget", f"{STEPS}s"
 """What leads to so many steps on a clock that is `steady`."""
-
-SLOWEST = 5.0
-"""Seconds in which a command must stop."""
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -110,7 +100,7 @@ def resume(plan: Plan) -> Iterator[Check]:
                     runs.remove(out)  # it was at its end already: once more, from the beginning
                     seconds *= 0.9
                 ended = run(scorefield(*fit(out)))
-                failures.add(f"run {k}", _wrong(ended, 0) or differs(content(out), expected))
+                failures.add(f"run {k}", wrong(ended, 0) or differs(content(out), expected))
             if count:
                 yield failures.check()
         yield _samples(place, out)
@@ -125,8 +115,8 @@ def _at_steps(place: Path, expected: dict[str, bytes], draw: random.Random, coun
     for k in range(count):
         out, step = place / f"step-{k}", draw.randrange(STEPS // 3, STEPS)
         ended = run(within(at(torch.optim.Adam, "step", die, step), scorefield(*fit(out))))
-        failures.add(f"kill at step {step}", _wrong(ended, 128 + signal.SIGKILL))
-        failures.add(f"run {k}", _wrong(run(scorefield(*fit(out))), 0) or differs(content(out), expected))
+        failures.add(f"kill at step {step}", wrong(ended, 128 + signal.SIGKILL))
+        failures.add(f"run {k}", wrong(run(scorefield(*fit(out))), 0) or differs(content(out), expected))
     return failures.check()
 
 
@@ -138,7 +128,7 @@ def _killed(out: Path, seconds: float) -> bool:
     return child.end().code == 128 + signal.SIGKILL
 
 
-def _wrong(ended: Ended, code: int) -> str | None:
+def wrong(ended: Ended, code: int) -> str | None:
     """Return why a child did not end as it should."""
     return None if ended.code == code else f"exit code {ended.code}, expected {code}: {ended.told[-300:].strip()}"
 
@@ -148,7 +138,7 @@ def _samples(place: Path, killed: Path) -> Check:
     failures = Failures("samples of a killed run, each byte compared")
     for name, out in (("whole", place / "whole"), ("killed", killed)):
         ended = run(scorefield("sample", out, "-n", 64, "--out", place / f"{name}.csv", "--quiet"))
-        failures.add(name, _wrong(ended, 0))
+        failures.add(name, wrong(ended, 0))
     same = (place / "whole.csv").read_bytes() == (place / "killed.csv").read_bytes()
     failures.add("both", None if same else "they differ")
     return failures.check()
@@ -164,8 +154,8 @@ def _budget(place: Path) -> Check:
         out = place / f"budget-{step}"
         work = within(steady(), scorefield(*fit(out, *BUDGET)))
         killed = run(within(at(torch.optim.Adam, "step", die, step), work))
-        failures.add(f"kill at step {step}", _wrong(killed, 128 + signal.SIGKILL))
-        failures.add(f"run {step}", _wrong(run(work), 0) or differs(tensors(out), tensors(place / "whole")))
+        failures.add(f"kill at step {step}", wrong(killed, 128 + signal.SIGKILL))
+        failures.add(f"run {step}", wrong(run(work), 0) or differs(tensors(out), tensors(place / "whole")))
     return failures.check()
 
 
@@ -198,119 +188,4 @@ def forgetful() -> Iterator[None]:
         yield
 
 
-PHASES: dict[str, tuple[object, str, int, int | None]] = {
-    "reading the data": (source, "read", 1, None),
-    "choosing the units": (tables, "choose_transform", 1, None),
-    "writing config.toml": (atomic, "replacing", 1, None),
-    "choosing the base": (closed_form, "choose", 1, 0),
-    "the first step": (torch.optim.Adam, "step", 1, 1),
-    "a step": (torch.optim.Adam, "step", 13, 13),
-    "a validation": (learner.Learner, "_report", 2, 20),
-    "writing the log": (resuming, "append", 4, 40),
-    "writing a checkpoint": (Path, "write_bytes", 2, 20),
-    "reading it back": (checkpoint, "read", 2, 40),
-    "writing the counts": (resuming, "settle", 1, LEVEL),
-    "the last step": (torch.optim.Adam, "step", STEPS, STEPS),
-    "the score-ratio search": (learner, "score_ratio", 1, STEPS),
-}
-"""The phases of a fit: the function whose call of a number marks it, and the step whose checkpoint is kept then: 0
-where the run has been made but has no step, None before. The counts are written where there is a budget."""
-
-
-def stop(plan: Plan) -> Iterator[Check]:
-    """Ask commands to stop in every phase, by both signals; see how fast they do, what is left, and that it goes on."""
-    warm()
-    failures, slowest = Failures("signals in a phase, what they left and how it went on"), 0.0
-    with TemporaryDirectory() as folder:
-        place = Path(folder)
-        run(scorefield(*fit(place / "whole")))
-        for number, code in CODES.items():
-            for phase, (owner, name, call, kept) in PHASES.items():
-                out = place / f"{phase} {number}"
-                counted = phase == "writing the counts"
-                work = within(steady(), scorefield(*fit(out, *(BUDGET if counted else ()))))
-                signalled = at(owner, name, lambda *_, out=out, n=number, **__: _signal(out, n), call)
-                ended = run(within(signalled, work))
-                slowest = max(slowest, ended.clock - _clock(out))
-                wrong = _wrong(ended, code) or _left(out, ended.told, kept)
-                if not wrong and kept is not None:
-                    same = tensors if counted else content
-                    wrong = _wrong(run(work), 0) or differs(same(out), same(place / "whole"))
-                failures.add(f"{phase}, {signal.Signals(number).name}", wrong)
-            for phase, started in (("sampling", _sampling), ("importing", _importing)):
-                out = place / f"{phase} {number}"
-                ended = started(place, out, number)
-                slowest = max(slowest, ended.clock - _clock(out))
-                wrong = _wrong(ended, code) or (f"{out.name} was written" if out.exists() else None)
-                failures.add(f"{phase}, {signal.Signals(number).name}", wrong)
-            if plan.size == "smoke":
-                break
-    yield failures.check()
-    yield Check("the slowest stop, seconds", slowest, SLOWEST, failures.n)
-
-
-def _signal(out: Path, number: int) -> None:
-    """Note the time and send this process a signal."""
-    out.with_suffix(".clock").write_text(repr(time.monotonic()))
-    os.kill(os.getpid(), number)
-
-
-def _clock(out: Path) -> float:
-    """Return when the signal was sent; long ago if it was not."""
-    noted = out.with_suffix(".clock")
-    return float(noted.read_text()) if noted.exists() else 0.0
-
-
-def _left(out: Path, told: str, kept: int | None) -> str | None:
-    """Return what is wrong with what a stopped fit left and said."""
-    if told.count("\n") != 1:
-        return f"expected one line; got {told!r}"
-    if kept is None:
-        return f"{next(out.iterdir()).name} was written" if out.exists() and any(out.iterdir()) else None
-    found = checkpoint.latest(out, runs.read(out).digest)
-    step = 0 if found is None else found.step
-    said = re.search(r"step (\d+) of", told)
-    if step != kept or (kept and (said is None or int(said[1]) != kept)):
-        return f"expected a checkpoint of step {kept}; got one of step {step} and the words {told.strip()!r}"
-    return None
-
-
-def _sampling(place: Path, out: Path, number: int) -> Ended:
-    at_work = at(samplers, "draw_block", lambda *_, **__: _signal(out, number))
-    return run(within(at_work, scorefield("sample", place / "whole", "-n", 64, "--out", out.with_suffix(".csv"))))
-
-
-IMPORTING = """
-import os, sys, time
-from pathlib import Path
-from scorefield.cli import entry as cli
-
-clock, number = Path(sys.argv.pop()), int(sys.argv.pop())
-
-class Finder:
-    def find_spec(self, name, path, target=None):
-        if name == "torch.nn":
-            clock.write_text(repr(time.monotonic()))
-            os.kill(os.getpid(), number)
-
-sys.meta_path.insert(0, Finder())
-cli.main()
-"""
-"""A command that gets a signal while PyTorch is loaded."""
-
-
-def _importing(place: Path, out: Path, number: int) -> Ended:
-    command = [sys.executable, "-c", IMPORTING, *map(str, fit(out)), str(int(number)), str(out.with_suffix(".clock"))]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return Ended(as_shell(done.returncode), done.stderr, time.monotonic())
-
-
-def hasty() -> AbstractContextManager:
-    """Let a signal break into a step, and what has been learned since the last checkpoint be lost."""
-    return patch.object(signals, "held", lambda: nullcontext([]))
-
-
-TESTS = {
-    "R15": Entry("exact resume", resume, forgetful, smoke=True),
-    "R16": Entry("signals in every phase", stop, hasty, smoke=True),
-}
+TESTS = {"R15": Entry("exact resume", resume, forgetful, smoke=True)}
