@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from time import perf_counter
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -18,6 +19,18 @@ def speaker(options: Common) -> Callable[..., None]:
             print(*lines, sep="\n", file=sys.stderr, flush=True)
 
     return say
+
+
+def stopwatch() -> Callable[[str], dict[str, float]]:
+    """Return a function that files the seconds since its last call under a name, and returns all that it has filed."""
+    filed, last = dict[str, float](), perf_counter()
+
+    def lap(name: str) -> dict[str, float]:
+        nonlocal last
+        filed[name], last = perf_counter() - last, perf_counter()
+        return filed
+
+    return lap
 
 
 def follow(reports: Iterator[Report | None], schedule: Schedule, quiet: bool) -> None:

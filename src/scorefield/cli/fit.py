@@ -22,21 +22,22 @@ Say = Callable[..., None]
 
 def run(options: Fit) -> None:
     """Learn the score of a data set; the same command again goes on, or does nothing where all is done."""
-    say, kind = console.speaker(options), kind_of(options.data)
+    say, lap, kind = console.speaker(options), console.stopwatch(), kind_of(options.data)
     opening.start(options, kind.threads())
     request = request_of(options)
     _check_options(options, request, kind)
     source = kind.read(request)
+    lap("reading")
     say(*(f"note      {note}" for note in source.notes))
     found = _existing(options, request, source.digest, kind)
     if found is not None:
         run, units = found
         opening.start(options, min(run.threads, cores()))
-        _train(options, run, kind.problem(source, units, request, options.device), say)
+        _train(options, run, kind.problem(source, units, request, options.device), say, lap)
         return
     run, problem = _new_run(options, request, kind, source, say)
     try:
-        _train(options, run, problem, say)
+        _train(options, run, problem, say, lap)
     except TooShort:
         runs.remove(run.folder)
         raise
@@ -84,13 +85,21 @@ def _new_run(options: Fit, request: Request, kind: Kind, source: Source, say: Sa
     return runs.create(options.out, request, kind.facts(source), config, content, kind.test_rows(source)), problem
 
 
-def _train(options: Fit, run: Run, problem: Problem, say: Say) -> None:
-    """Train a run to its end from wherever it stands, and say what became of it."""
-    resumed = lambda step, notes: say(f"resume    from step {step:,}", *notes)
+def _train(options: Fit, run: Run, problem: Problem, say: Say, lap: Callable[[str], dict[str, float]]) -> None:
+    """Train a run to its end from wherever it stands, and say what became of it and where the time went."""
+    lap("units")
+    first = [0]
+
+    def resumed(step: int, notes: list[str]) -> None:
+        first.append(step)
+        say(f"resume    from step {step:,}", *notes)
+
     schedule = resuming.schedule_of(run, seconds(run.request.get("budget", DEFAULT_BUDGET)))
     learner = Learner(run.config, problem.prepare(run.config), schedule)
     say(f"base      {learner.prepared.base_name}: {learner.prepared.base_reason}")
+    lap("base")
     console.follow(resuming.train(run, learner, resumed), schedule, options.quiet)
+    spent = lap("end")
     kept = [report for report in metrics_log.read_metrics(run) if report.kept]
     outcome = (
         f"the weights of step {kept[-1].step:,} are kept, validation loss {kept[-1].validation:.4f} of one Gaussian's"
@@ -100,8 +109,12 @@ def _train(options: Fit, run: Run, problem: Problem, say: Say) -> None:
     if learner.trainer.skipped:
         say(f"note      {learner.trainer.skipped:,} steps were skipped: their loss or its gradient was not finite")
     step = learner.trainer.step
+    before, trained = (metrics_log.seconds_until(run.folder, k) for k in (first[-1], step))
+    spent |= {"training": trained - before, "end": max(0.0, spent["end"] - trained + before)}
     if not schedule.ends(step):
         say(f"stopped   at step {step:,}: held-out rows had got worse for long, more steps would memorise")
+    names = ("reading", "units", "base", "training", "end")
+    say(f"time      {', '.join(f'{name} {spent[name]:.1f} s' for name in names)}")
     say(f"done      {outcome}; the run is in {run.folder}")
     if not run.config.steps:
         say(f"steps     {schedule.steps:,} were the budget's; repeat it exactly with --steps {schedule.steps}")
