@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := demo
 SHAPES := --jaxtyping-packages=scorefield,beartype.beartype
+SHAPED := tests/numerics tests/diffusion tests/evaluation
 DUPLICATES := --disable=all --enable=duplicate-code --min-similarity-lines=6 \
 	--ignore-imports=y --ignore-signatures=y --ignore-docstrings=y
 
@@ -23,10 +24,11 @@ demo: $(VENV)/installed
 	@echo "Look at $(DEMO)/run/figures/overview.png (data, samples, density, score field); the samples are in $(DEMO)/samples.csv"
 
 check: lint
-	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow" $(SHAPES)
+	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow"
 
 test: check wheel
 	$(BIN)/python -m pytest --quiet --numprocesses 2 -m slow
+	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow" $(SHAPES) $(SHAPED)
 	$(BIN)/scorefield selftest
 	$(BIN)/scorefield selftest --prove
 
