@@ -15,7 +15,7 @@ BASE = ("weights", "means", "covariances")
 def tensors_of(model: ScoreModel, ratio: float) -> dict[str, Tensor]:
     """Return a model, with its base and its process, and the noise ratio at which its score is read, as tensors."""
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    base = {} if model.base is None else {f"base.{name}": getattr(model.base, name) for name in BASE}
+    base = {} if model.base is None else {f"base.{name}": getattr(model.base, name).contiguous() for name in BASE}
     process = {"process.table": model.process.table} if isinstance(model.process, LinearSDE) else {}
     return weights | base | process | {"score_ratio": torch.tensor(ratio, dtype=torch.float64)}
 
