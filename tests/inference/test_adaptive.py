@@ -88,7 +88,7 @@ def test_where_the_clean_part_is_linear_in_log_s_over_a_any_steps_end_alike(proc
 def test_the_tolerance_is_in_units_of_the_data(name, scale):
     """Data and noise a hundred times larger or smaller: the flow within ten tolerances, the SDE by as many calls.
 
-    40.51 calls a row is what scale 1 takes; each row's path scales with the data, so every scale takes as many.
+    39.04 calls a row is what scale 1 takes from these starts; each row's path scales with the data, so every scale takes as many.
     """
     small = DENSITIES["mixture-2d"]
     density = GaussianMixture(small.weights, scale * small.means, scale**2 * small.covariances)
@@ -104,7 +104,7 @@ def test_the_tolerance_is_in_units_of_the_data(name, scale):
         assert float(error.quantile(0.9)) < 1e-3
     else:
         end(adaptive_sde(0.05, Generator().manual_seed(1)), model, x, grid)
-        assert sum(calls) / 100 == pytest.approx(40.51, rel=0.01)
+        assert sum(calls) / 100 == pytest.approx(39.04, rel=0.01)
 
 
 def test_a_refused_step_does_not_draw_again():
