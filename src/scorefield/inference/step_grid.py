@@ -19,7 +19,7 @@ PILOTS, PILOT_STEPS = 64, 64
 LIFT = 0.3
 """What is added to the density of steps, a share of its mean: no step is longer than about 4 average ones."""
 
-FLOOR = 1e-5
+FLOOR = 1e-6
 """Third differences of z far below this ask for no steps: on a straight path they are rounding, whose cube root is not
 small. z has unit variance, and float32 has third differences of about 3e-7."""
 
