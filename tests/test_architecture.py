@@ -85,7 +85,6 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
     return [{b for b in reached[a] if a in reached[b]} for a in graph if a in reached[a]]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(set(FILES) - {"__init__.py"}))
 def test_a_room_imports_from_lower_rooms_only(file):
     room = room_of(file)
@@ -146,7 +145,6 @@ def test_importing_and_helping_load_nothing_heavy_and_take_under_half_a_second(c
     assert spent < 0.5
 
 
-@pytest.mark.slow
 def test_loading_everything_changes_no_global_state():
     code = """
 import torch, numpy, random, matplotlib, pandas, pyarrow.parquet, rich.progress, tyro, sklearn.neighbors, scipy.stats

@@ -39,7 +39,6 @@ def test_no_file_is_too_long():
     assert {name for name, text in FILES.items() if text.count("\n") > LINES} == set()
 
 
-@pytest.mark.slow
 def test_no_function_is_too_long_without_a_reason():
     found = {f"{name}:{function}" for name, text in FILES.items() for function in too_long(text)}
     assert found == set()
