@@ -30,6 +30,7 @@ def test_data_lists_and_writes(tmp_path, run_main):
         assert len(pd.read_csv(tmp_path / f"{name}.csv")) == 20
 
 
+@pytest.mark.slow
 def test_fit_says_what_it_chose_and_why(table, tmp_path, run_main):
     code, _, err = run_main("fit", table, "--out", tmp_path / "run", "--steps", 30)
     assert code == 0
@@ -43,12 +44,14 @@ def test_fit_says_what_it_chose_and_why(table, tmp_path, run_main):
     assert "validation" in err
 
 
+@pytest.mark.slow
 def test_the_same_command_again_does_nothing(table, fitted, run_main):
     before = {path: path.stat().st_mtime_ns for path in fitted.rglob("*.safetensors")}
     assert run_main("fit", table, "--out", fitted, *TINY)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in fitted.rglob("*.safetensors")} == before
 
 
+@pytest.mark.slow
 def test_other_options_or_other_data_need_force(few_rows, tmp_path, run_main):
     out = tmp_path / "run"
     assert run_main("fit", few_rows, "--out", out, *TINY)[0] == 0
@@ -58,6 +61,7 @@ def test_other_options_or_other_data_need_force(few_rows, tmp_path, run_main):
     assert run_main("fit", few_rows, "--out", out, *TINY, "--force")[0] == 0
 
 
+@pytest.mark.slow
 def test_columns_and_drop_choose_columns(few_rows, tmp_path, run_main):
     assert run_main("fit", few_rows, "--out", tmp_path / "a", *TINY, "--columns", "age,height")[0] == 0
     assert run_main("sample", tmp_path / "a", "-n", 3, "-o", tmp_path / "a.csv")[0] == 0
@@ -66,6 +70,7 @@ def test_columns_and_drop_choose_columns(few_rows, tmp_path, run_main):
     refused(run_main("fit", few_rows, "--out", tmp_path / "c", *TINY, "--drop", "cigars"), "cigars", "smoker")
 
 
+@pytest.mark.slow
 def test_constant_columns_are_named_and_left_out_of_scores(tmp_path, run_main):
     frame = pd.DataFrame({"a": np.arange(50.0) % 7, "batch": 3})
     frame.to_csv(tmp_path / "t.csv", index=False)
@@ -77,6 +82,7 @@ def test_constant_columns_are_named_and_left_out_of_scores(tmp_path, run_main):
     assert list(pd.read_csv(tmp_path / "s.csv").columns) == ["score_a"]
 
 
+@pytest.mark.slow
 def test_an_existing_output_needs_force(fitted, tmp_path, run_main):
     path = tmp_path / "s.csv"
     path.write_text("precious")
@@ -101,6 +107,7 @@ def test_a_failed_run_exits_1(fitted, tmp_path, run_main, monkeypatch):
     assert (code, err) == (1, "scorefield: the loss became nan\n")
 
 
+@pytest.mark.slow
 def test_help_names_every_choice_and_has_a_line_for_every_option():
     text = re.sub(
         r"[\s\u2500-\u257f]+", " ", scorefield("fit", "--help").stdout + scorefield("sample", "--help").stdout

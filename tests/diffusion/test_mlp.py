@@ -46,6 +46,7 @@ def test_all_that_it_needs_is_in_its_state():
     assert torch.equal(copy(*inputs(7, 3)), net(*inputs(7, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
 def test_it_starts_at_zero_in_every_dimension(dtype):
     """1 to 64: the model starts as the Gaussian fit. Zero exactly, in the shape and type of z."""

@@ -16,6 +16,7 @@ from torch.testing import assert_close
 from scorefield.diffusion.published import VE, VP, Straight
 
 
+@pytest.mark.slow
 @each_process
 @each_prediction
 @pytest.mark.parametrize("dtype", [F64, torch.float32], ids=["f64", "f32"])

@@ -43,6 +43,7 @@ def test_a_zero_network_is_the_model_of_gaussian_data(process, data_std):
     assert_close(model.prior().covariance, oracle.prior().covariance, rtol=1e-14, atol=0)
 
 
+@pytest.mark.slow
 @each_density
 @each_process
 def test_the_oracle_is_the_noised_density(density, process):

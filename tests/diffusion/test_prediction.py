@@ -32,6 +32,7 @@ def shaped(*columns: torch.Tensor) -> list[torch.Tensor]:
     return [column[:, None] for column in columns]
 
 
+@pytest.mark.slow
 @each_process
 @each_prediction
 @pytest.mark.parametrize("data_std", [1.0, 0.4, 3.0])
@@ -144,6 +145,7 @@ def test_velocity_is_the_derivative_of_the_path(process, generator):
     assert float(((p * clean + q * noise - rate).abs() / size).max()) <= 1e-13
 
 
+@pytest.mark.slow
 @each_process
 @each_prediction
 def test_noise_gain_is_the_derivative_of_the_noise(process, predicts, generator):

@@ -24,6 +24,7 @@ def fifty_digits():
         yield
 
 
+@pytest.mark.slow
 @each_process_case
 def test_the_reference_obeys_the_equations(case):
     """The mpmath formulas against quadrature of f and g^2: nothing below rests on one derivation."""

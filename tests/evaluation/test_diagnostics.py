@@ -44,6 +44,7 @@ def assert_null(p_values, exact: bool) -> None:
         assert stats.kstest(p, "uniform").pvalue > RATE
 
 
+@pytest.mark.slow
 @each_law
 @pytest.mark.parametrize(("n", "m"), [(10, 40), (200, 50)])
 def test_column_tests_have_their_null_law_with_any_ties(law, n, m, generator):
@@ -53,6 +54,7 @@ def test_column_tests_have_their_null_law_with_any_ties(law, n, m, generator):
         assert_null([one[name] for one in found], exact=m == 50 and name == "shift")
 
 
+@pytest.mark.slow
 @each_law
 def test_the_copying_test_has_its_null_law(law, generator):
     train = LAWS[law](normal(300, 2, generator))
@@ -62,12 +64,14 @@ def test_the_copying_test_has_its_null_law(law, generator):
     assert_null([copying_test(draw(80), draw(40), train, generator)[0] for _ in range(200)], exact=True)
 
 
+@pytest.mark.slow
 @each_law
 def test_the_joint_test_has_its_null_law(law, generator):
     draw = lambda rows: LAWS[law](normal(rows, 3, generator))
     assert_null([joint_test(draw(50), draw(40), draw(60), generator)[0] for _ in range(600)], exact=True)
 
 
+@pytest.mark.slow
 def test_the_mode_tests_have_their_null_law(generator):
     draw = lambda rows: torch.multinomial(f64(0.6, 0.3, 0.1), rows, replacement=True, generator=generator)
     found = [mode_tests(draw(100), draw(40), 3) for _ in range(500)]
@@ -127,6 +131,7 @@ def test_other_faults_are_not_taken_for_copies(fault, generator):
 MODES = {"8gaussians": 8, "mixture-1d": 2, "moons": 2, "rings": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODES)
 def test_modes_that_are_well_separated_are_found(name):
     for seed in range(3):
@@ -154,6 +159,7 @@ def test_the_joint_test_sees_what_no_column_shows(generator):
     assert joint_test(samples, held_out, reference, generator)[0] < 1e-6
 
 
+@pytest.mark.slow
 def test_the_generator_alone_decides():
     rows = [normal(n, 2, seeded(n)).round() for n in (100, 60, 80)]
     kept, state = [part.clone() for part in rows], np.random.get_state()[1].copy()

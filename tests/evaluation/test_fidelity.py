@@ -82,6 +82,7 @@ def test_scale_rotation_and_order_do_not_matter(generator):
         assert (after[name].value, after[name].stderr) == pytest.approx((before[name].value, before[name].stderr))
 
 
+@pytest.mark.slow
 def test_the_classifier_is_at_one_half_for_equal_laws_and_tells_others(generator):
     found = [
         classifier_test(normal(60, 2, generator), normal(60, 2, generator), generator=generator) for _ in range(20)
@@ -103,6 +104,7 @@ def test_few_rows_and_copies_of_one_row_give_finite_numbers(generator):
         assert cdist(rows, rows).shape == (len(rows), len(rows))
 
 
+@pytest.mark.slow
 def test_the_generator_alone_decides(generator):
     rows, state = [normal(n, 2, generator) for n in (60, 50, 70)], np.random.get_state()[1].copy()
     first, again, other = (describe(*rows, generator=Generator().manual_seed(seed)) for seed in (1, 1, 2))

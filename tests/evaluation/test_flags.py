@@ -51,6 +51,7 @@ FAULTS = ["dropped mode", "wrong weights", "shifted column", "Gaussian fit"]
 each_fault = pytest.mark.parametrize("fault", FAULTS)
 
 
+@pytest.mark.slow
 @each_fault
 @pytest.mark.parametrize("d", [1, 2, 8])
 def test_faults_are_flagged_by_the_energy_distance_of_2000_rows(fault, d, generator):
@@ -61,6 +62,7 @@ def test_faults_are_flagged_by_the_energy_distance_of_2000_rows(fault, d, genera
     assert found["copying"].excess < FLAG  # none of them copies
 
 
+@pytest.mark.slow
 @each_fault
 @pytest.mark.parametrize("d", [2, 8])
 def test_faults_are_flagged_by_the_sliced_distance_of_8000_rows(fault, d, generator):
@@ -70,6 +72,7 @@ def test_faults_are_flagged_by_the_sliced_distance_of_8000_rows(fault, d, genera
     assert Comparison(model, real).excess > FLAG
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [1, 2, 40])
 def test_fresh_rows_pass(d):
     # False alarm about 2e-4 for one number: 1 of 6,000 with 1,500 other seeds at d = 1. Here are 20 x 4 x 3.
@@ -152,6 +155,7 @@ def test_rows_in_order_are_drawn_at_random(generator):
     assert max(abs(one.excess) for one in found.values()) < FLAG  # false alarm 2e-6
 
 
+@pytest.mark.slow
 def test_the_generator_alone_decides(generator):
     rows = [gaussian(n, 3, generator) for n in (60, 50, 70)]
     kept, numpy_state = [part.clone() for part in rows], np.random.get_state()[1].copy()

@@ -41,6 +41,7 @@ def test_sliced_wasserstein_in_one_dimension_is_the_distance_of_sorted_copies(n,
     assert sliced_wasserstein(x, y, generator=generator).value == pytest.approx(exact, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_sliced_wasserstein_of_a_moved_sample_is_the_mean_projection_of_the_move(generator):
     # Every direction v gives (v . move)^2, of mean |move|^2 / d. Such narrow rows add nothing to the error: it
     # is that of the directions, for which (v . move)^2 / |move|^2 is Beta(1/2, 5/2).
@@ -124,6 +125,7 @@ GAUSSIANS = [(1, 0.0, 2.0), (1, 0.3, 1.0), (1, 2.0, 0.5), (3, 1.0, 1.0), (5, 0.5
 """Rows (d, shift, std) of a second Gaussian beside the standard normal one."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "shift", "std"), GAUSSIANS)
 def test_distances_of_gaussians_are_the_closed_forms(d, shift, std, generator):
     x, y = gaussian(3_000, d, generator), gaussian(2_500, d, generator, shift, std)
@@ -140,6 +142,7 @@ def test_distances_of_gaussians_are_the_closed_forms(d, shift, std, generator):
 # ------------------------------------------------------------------------------ bias and standard errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "m", "d"), [(10, 10, 1), (20, 33, 2), (20, 20, 16)])
 def test_energy_distance_is_unbiased_for_equal_laws(n, m, d, generator):
     density = modes(d)
@@ -162,6 +165,7 @@ SITUATIONS = {
 """Rows (n, m, d, shift, std) of a Gaussian beside a standard normal one."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [sliced_wasserstein, energy_distance])
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_the_standard_error_is_the_spread_of_repetitions(situation, metric, generator):
@@ -178,6 +182,7 @@ def test_the_standard_error_is_the_spread_of_repetitions(situation, metric, gene
         assert ((values - values.mean()) / errors).abs().max() < 5.0  # no single error is far too small
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [0.0, 0.3])
 def test_the_standard_errors_of_copying_are_the_spread_of_repetitions(copies, generator):
     train, n = gaussian(200, 2, generator), 60

@@ -92,12 +92,14 @@ def assert_flagged(found: Verdict, kind: str, column: int) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", CONTROLS)
 def test_a_fault_is_flagged_with_the_right_sentence(fault):
     for seed in range(SEEDS):
         assert_flagged(judged(fault, "bimodal", (6_000, 3_000), seed), CONTROLS[fault], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
 def test_fresh_samples_pass(law):
     # 20 seeds: false alarm 0.02 for what passes with these seeds.
@@ -143,6 +145,7 @@ def test_few_rows_give_a_verdict_that_says_what_it_could_have_seen(n, m, generat
     assert f"{n} samples against {m} rows" in found.sentence
 
 
+@pytest.mark.slow
 def test_what_a_verdict_says_it_would_have_seen_is_seen_nine_times_in_ten(generator):
     # 400 repetitions: within 5 standard errors of 0.9, 6e-7; normal columns, for which the formulas are asymptotic.
     n, m, level = 2_000, 500, 1e-4
@@ -214,6 +217,7 @@ def test_samples_far_from_everything_are_judged(generator):
         assert verdict(samples, held_out, train, generator=generator).findings
 
 
+@pytest.mark.slow
 def test_the_generator_alone_decides():
     rows, state = [LAWS["table"].sample(n, Generator().manual_seed(n)) for n in (400, 100, 90)], np.random.get_state()
     first, again = (verdict(*rows, generator=Generator().manual_seed(1)) for _ in range(2))

@@ -46,6 +46,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(make):
     assert torch.equal(end(make(), model, x, grid)[:20], end(make(), model, x[:20], grid))
 
 
+@pytest.mark.slow
 def test_the_adaptive_sde_has_the_law_of_the_mixture():
     """Mean and covariance at three times on the way, 4,096 rows; false alarm 1e-6 in all, plus a bias of 0.02."""
     density = DENSITIES["mixture-2d"]
@@ -64,6 +65,7 @@ def test_the_adaptive_sde_has_the_law_of_the_mixture():
         assert float((z.T @ z / n - torch.eye(2, dtype=F64)).abs().max()) < z_limit(15) * math.sqrt(fourth / n) + 0.02
 
 
+@pytest.mark.slow
 @each_process
 def test_where_the_clean_part_is_linear_in_log_s_over_a_any_steps_end_alike(process):
     """The step is exact there, so three tolerances on one path give one end: 1e-9 of its size, in three legs."""
@@ -83,6 +85,7 @@ def test_where_the_clean_part_is_linear_in_log_s_over_a_any_steps_end_alike(proc
     assert not torch.allclose(ends[0], end(adaptive_sde(10.0, Generator().manual_seed(2)), model, x, grid), atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-2, 1.0, 1e2])
 @pytest.mark.parametrize("name", ["flow", "sde"])
 def test_the_tolerance_is_in_units_of_the_data(name, scale):
@@ -107,6 +110,7 @@ def test_the_tolerance_is_in_units_of_the_data(name, scale):
         assert sum(calls) / 100 == pytest.approx(39.04, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_refused_step_does_not_draw_again():
     """Half the tolerance follows the same path: its ends lie near those of the whole, far nearer than another path's."""
     model = ExactDenoiser(DENSITIES["gauss-2d"], VP())

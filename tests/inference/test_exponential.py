@@ -169,6 +169,7 @@ def test_the_table_counts_the_calls_of_the_model(name):
     assert sum(calls) / 4 == 7 * SAMPLERS[name].evaluations + SAMPLERS[name].first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(SAMPLERS))
 def test_the_default_grid_is_the_models_own_and_only_ends_for_those_that_adapt(name):
     model = ExactDenoiser(DENSITIES["mixture-2d"], VP())

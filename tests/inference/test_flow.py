@@ -18,6 +18,7 @@ from scorefield.selftest.numbers.affine import USUAL
 each_process = pytest.mark.parametrize("process", USUAL.values(), ids=USUAL)
 
 
+@pytest.mark.slow
 @covering(2, process=USUAL, name=["gauss-3d", "mixture-2d", "mixture-1d", "kde-5d"])
 def test_decoding_undoes_encoding(process, name):
     """Round trips of data and of latents within 1e-5, in units of the data and of the prior."""
@@ -38,6 +39,7 @@ def test_decoding_undoes_encoding_for_data_as_narrow_as_the_smallest_noise(std):
     assert float((probability_flow.decode(model, probability_flow.encode(model, x)) - x).abs().max()) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("std", [1e-3, 2e-3])
 def test_what_is_left_of_the_first_step_is_what_five_iterations_leave(std):
     """x = y - q x is iterated from y, for a Gaussian with q = 1 / (2 + 2 (std / ratio_min)^2): -q^6 x is left."""
@@ -48,6 +50,7 @@ def test_what_is_left_of_the_first_step_is_what_five_iterations_leave(std):
     assert torch.allclose(left, -(q**6) * x, rtol=0.01, atol=0)
 
 
+@pytest.mark.slow
 @each_process
 def test_a_gaussian_is_encoded_by_its_affine_map(process):
     """latent = a m + sqrt(a^2 std^2 + s^2) / std (x - m), column by column."""
@@ -60,6 +63,7 @@ def test_a_gaussian_is_encoded_by_its_affine_map(process):
     assert float(((probability_flow.encode(model, x) - a * mean) / spread - (x - mean) / std).abs().max()) < 1e-5
 
 
+@pytest.mark.slow
 def test_latents_of_data_have_the_law_of_the_prior():
     """Each whitened column is normal by Kolmogorov's test and the columns are uncorrelated, 20,000 rows; 1e-6 in all."""
     density, n = DENSITIES["mixture-2d"], 20_000
@@ -92,6 +96,7 @@ def test_the_way_from_a_point_to_itself_stays_there():
     assert float((probability_flow.interpolate(model, x, x, [0.3]) - x).abs().max()) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_way_between_opposite_points_leads_through_the_mean():
     """On a line, and from the mean itself, where no circle is: finite, monotone, from end to end."""
     model = ExactDenoiser(GaussianMixture.gaussian(f64(0.5), f64([4.0])), VP())

@@ -38,6 +38,7 @@ def fresh_error(model: ExactDenoiser, sampler: str, steps: int, seed: int) -> fl
     return float((gap**2).sum(1).mean().sqrt() / model.covariance.diagonal().mean().sqrt())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["8gaussians", "mixture-1d"])
 def test_what_is_chosen_reaches_its_error_on_other_latents(name):
     model = model_of(name)
@@ -58,6 +59,7 @@ def test_what_is_chosen_reaches_its_error_on_a_learned_model():
         assert fresh_error(exact, found.sampler, found.steps, seed=5) <= tol
 
 
+@pytest.mark.slow
 def test_two_models_get_different_recommendations():
     """Two Gaussians far apart ask for more steps than one round one, which any sampler made for it solves at once."""
     easy = ExactDenoiser(GaussianMixture.isotropic(f64(1.0), f64([0.0, 0.0]), 1.0), VP())
@@ -66,6 +68,7 @@ def test_two_models_get_different_recommendations():
     assert first.evaluations < second.evaluations
 
 
+@pytest.mark.slow
 def test_a_point_says_what_was_asked_and_how_far_it_is_off():
     """One sampler against its error written a second time, on the same latents, and its calls by its row."""
     model = model_of("mixture-2d")
@@ -85,6 +88,7 @@ def test_a_point_says_what_was_asked_and_how_far_it_is_off():
     assert bench.measure("adaptive_flow", 1).evaluations > 10
 
 
+@pytest.mark.slow
 def test_the_change_of_the_energy_distance_finds_a_bad_sampler_and_passes_a_good_one():
     """At a false-alarm rate of 1e-6; three ancestral steps are far off, 300 are not."""
     bench = Bench(model_of("mixture-2d"), 1, frontier.ROWS)
@@ -145,6 +149,7 @@ def test_errors_are_named():
         Bench(model).measure("magic", 3)
 
 
+@pytest.mark.slow
 def test_an_error_out_of_reach_is_a_failure_that_names_the_best(monkeypatch):
     monkeypatch.setattr(frontier, "BUDGETS", (6,))
     monkeypatch.setattr(frontier, "LARGER", (8,))
@@ -174,6 +179,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_recommends_and_sample_follows(run_main, run, tmp_path, monkeypatch):
     monkeypatch.setattr(frontier, "BUDGETS", (6, 12))
     monkeypatch.setattr(frontier, "ROWS", 256)
@@ -209,6 +215,7 @@ def test_the_command_names_mistakes(run_main, run, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_an_estimator_samples_to_an_error(monkeypatch):
     monkeypatch.setattr(frontier, "BUDGETS", (6, 12))
     rows = toys.load("moons", 100, 0)

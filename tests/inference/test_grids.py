@@ -25,6 +25,7 @@ def error(model: ExactDenoiser, sampler: str, grid: torch.Tensor, n: int = 128) 
     return float((model.decompose(last, grid[-1])[0] - truth).square().sum(1).mean().sqrt())
 
 
+@pytest.mark.slow
 @each_process
 @pytest.mark.parametrize("steps", [1, 2, 10, 100])
 def test_it_decreases_from_end_to_end_for_every_process(process, steps):
@@ -38,6 +39,7 @@ def test_it_decreases_from_end_to_end_for_every_process(process, steps):
     assert float(longest) < (1 + 1 / 0.3) * 1.1  # LIFT bounds it, up to interpolation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", [VP(), VE(0.01, 50.0), Straight()], ids=lambda p: type(p).__name__)
 @pytest.mark.parametrize("name", ["8gaussians", "mixture-1d", "mixture-2d"])
 def test_errors_are_smaller_than_on_equal_steps(process, name):

@@ -38,6 +38,7 @@ def model_at(density: GaussianMixture, base: GaussianMixture | None):
     return Config(steps=1, width=8, features=4).model(density.mean, density.covariance, base).double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.5, 1.0, 3.0])
 def test_samples_of_one_level_are_the_clean_parts_of_its_density(level):
     """White Gaussian data: the clean part of N(0, 1 + r^2) is x / (1 + r^2), of variance 1 / (1 + r^2); step r^2 / 4.
@@ -54,6 +55,7 @@ def test_samples_of_one_level_are_the_clean_parts_of_its_density(level):
     assert abs(float(x.mean())) < z_limit(6) * (variance / x.numel()) ** 0.5
 
 
+@pytest.mark.slow
 def test_samples_start_at_the_base_with_its_weights():
     """Modes 40 standard deviations apart exchange nothing, so the base's 0.8 and 0.2 are what comes; false alarm 1e-6."""
     density = GaussianMixture.isotropic(f64(0.8, 0.2), f64([-1.0], [2.0]), 0.05)

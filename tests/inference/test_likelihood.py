@@ -20,6 +20,7 @@ each_usual = pytest.mark.parametrize("process", USUAL.values(), ids=USUAL)
 MIXTURES = {name: DENSITIES[name] for name in ("mixture-1d", "mixture-2d")}
 
 
+@pytest.mark.slow
 @covering(process=USUAL, density=MIXTURES)
 def test_mixtures_are_exact_up_to_what_the_prior_cannot_know(process, density):
     """The prior replaces the noised mixture at t_max by a Gaussian of its moments: off by at most 1e-3 nats here.
@@ -32,6 +33,7 @@ def test_mixtures_are_exact_up_to_what_the_prior_cannot_know(process, density):
     assert error.abs().mean() < 1e-4
 
 
+@pytest.mark.slow
 @covering(2, process=USUAL, std=[0.3, 0.03, 0.01])
 def test_starting_at_the_smallest_ratio_costs_nothing(process, std):
     """E13: reading x_0 as x_t_min costs up to a nat per dimension; here at most 1e-2 at a std of 10 r, in 3 dimensions.
@@ -65,6 +67,7 @@ def test_every_process_gives_the_same_likelihood(process):
     assert (found - density.log_prob(x)).abs().max() < 1e-4
 
 
+@pytest.mark.slow
 @covering(process=USUAL, density=MIXTURES)
 def test_the_solvers_error_is_covered_by_what_is_stated(process, density):
     """At tolerances of 1e-3 and 1e-5 it covers at least 95 % of 60 rows, and is no more than 100 times too large."""
@@ -86,6 +89,7 @@ def test_errors_do_not_change_the_value_and_are_small_with_the_default():
     assert float(found.start_error.max()) < 1e-6
 
 
+@pytest.mark.slow
 @each_usual
 def test_the_starts_error_is_the_change_from_twice_the_smallest_ratio(process):
     """Within 1 % of two solutions at tight tolerance, whose difference it predicts to first order."""
@@ -98,6 +102,7 @@ def test_the_starts_error_is_the_change_from_twice_the_smallest_ratio(process):
     assert float((found.start_error / truth).median()) == pytest.approx(15, rel=0.2)  # 16 - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thin", [4, 60])
 def test_a_sketch_pays_where_few_directions_are_thin_or_few_are_not(thin):
     """64 dimensions of std 1 or 0.01, turned: at 24 derivatives a row an error at most half that of signs."""
@@ -110,6 +115,7 @@ def test_a_sketch_pays_where_few_directions_are_thin_or_few_are_not(thin):
     assert spread(probes=8, sketch=8) < 0.5 * spread(probes=24)
 
 
+@pytest.mark.slow
 def test_rows_do_not_influence_each_other():
     """Of a learned model: the first rows of a batch, and a batch in another order, to 1e-9; the far row changes nothing."""
     model = learned(VP(), "v", 2, net=Wavy(2, seed=4))
@@ -122,6 +128,7 @@ def test_rows_do_not_influence_each_other():
     assert (one_by_one - found[:12]).abs().max() < 1e-9
 
 
+@pytest.mark.slow
 def test_blocks_do_not_change_the_result(monkeypatch):
     model, x = learned(VP(), "v", 2), torch.randn(11, 2, dtype=F64, generator=Generator().manual_seed(0))
     whole = log_prob(model, x)
@@ -132,6 +139,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
         assert torch.equal(whole.evaluations, parts.evaluations)
 
 
+@pytest.mark.slow
 def test_a_loose_tolerance_asks_the_network_in_float32_and_changes_a_hundredth_of_it(monkeypatch):
     """The types that the network sees, the distance to float64, and that of rows alone to rows in a batch."""
     model, seen = learned(VP(), "v", 2, net=Wavy(2, seed=4)), []
@@ -151,6 +159,7 @@ def test_a_loose_tolerance_asks_the_network_in_float32_and_changes_a_hundredth_o
     assert float((single - alone).abs().max()) < tol / 100
 
 
+@pytest.mark.slow
 def test_more_probes_shrink_the_error_and_many_dimensions_use_them():
     d = likelihood.EXACT_UP_TO + 1
     model = learned(VP(), "v", d, net=Wavy(d, seed=1))
@@ -163,6 +172,7 @@ def test_more_probes_shrink_the_error_and_many_dimensions_use_them():
     assert (log_prob(at_edge, x[:2, :-1]).stderr == 0).all()
 
 
+@pytest.mark.slow
 def test_the_same_generator_gives_the_same_probes():
     model = learned(VP(), "v", 3)
     x = torch.randn(4, 3, dtype=F64, generator=Generator().manual_seed(0))
@@ -171,6 +181,7 @@ def test_the_same_generator_gives_the_same_probes():
     assert not torch.equal(draw(1), draw(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("process", "predicts"),
     [(VP(), "v"), (VE(), "v"), (Straight(), "v"), (Straight(), "velocity")],

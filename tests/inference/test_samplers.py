@@ -80,6 +80,7 @@ def test_euler_maruyama_noise_has_the_variance_of_the_sde(process):
         assert float(gains) ** 2 == pytest.approx(float(eta**2 * process.diffusion(t) ** 2 * (t - u)), rel=1e-12)
 
 
+@pytest.mark.slow
 @each_sampler
 def test_a_shorter_sample_is_a_prefix_of_a_longer_one(name):
     """To the bit, across the edge of a block, with float32 as users have it."""
@@ -94,6 +95,7 @@ def test_a_shorter_sample_is_a_prefix_of_a_longer_one(name):
     assert len(long.unique()) >= len(long) - 3, "blocks or rows repeat their noise"  # some meet by chance in float32
 
 
+@pytest.mark.slow
 @each_sampler
 def test_different_seeds_give_different_samples(name):
     model = gaussian_model(VP())
@@ -187,6 +189,7 @@ def test_bad_arguments_are_named(call: Callable, message):
         call(gaussian_model(VP()))
 
 
+@pytest.mark.slow
 @covering(3, name=[name for name, row in SAMPLERS.items() if not row.adapts], process=PROCESSES)
 def test_extreme_numbers_of_steps_are_finite(name, process):
     """1, 2, 3 and 99 steps, 0, 1 and 3 rows, d = 1 and 16: nothing but finite numbers of the right shape."""

@@ -21,6 +21,7 @@ PROCESSES = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @PROCESSES
 @pytest.mark.parametrize("name", ["mixture-1d", "mixture-2d", "gauss-16d"])
 def test_an_exact_model_reaches_its_log_density(process, name):

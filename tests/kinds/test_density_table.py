@@ -15,6 +15,7 @@ def table_of(frame: pd.DataFrame) -> density_grid.DensityTable:
     return density_grid.recover(estimator, frame, None, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0.5, 2])
 def test_a_column_on_a_lattice_has_a_density_that_sums_to_one(step):
     """Poisson counts of mean 12, halved or doubled (and whole): density times the cell is the probability of a value."""
@@ -28,6 +29,7 @@ def test_a_column_on_a_lattice_has_a_density_that_sums_to_one(step):
     assert np.abs(step * density - truth)[x >= 0].sum() / 2 < 0.06
 
 
+@pytest.mark.slow
 def test_in_other_units_the_density_changes_by_their_size():
     """The same normal rows in thousandths: the mass stays 1 and the density is 1,000 times larger."""
     draw = np.random.Generator(np.random.PCG64(0))

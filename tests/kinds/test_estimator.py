@@ -24,6 +24,7 @@ from scorefield.training.budget import Budget
 FAST = {"max_iter": 150, "random_state": 0}
 
 
+@pytest.mark.slow
 @parametrize_with_checks([ScoreDensity(max_iter=3, random_state=0)])
 def test_scikit_learns_contract(estimator, check, monkeypatch):
     monkeypatch.setattr(candidates, "COMPONENTS", (1, 2))  # the contract does not depend on how many bases are tried
@@ -41,6 +42,7 @@ def fitted() -> ScoreDensity:
     return ScoreDensity(**FAST).fit(points(2000))
 
 
+@pytest.mark.slow
 def test_a_gaussian_is_learned_in_its_own_units(fitted):
     """Mean log-likelihood within 0.05 nats of the truth on the same fresh points (paired), score within 0.5 per std."""
     fresh, std = points(500, seed=9), np.array([0.5, 40.0])
@@ -51,6 +53,7 @@ def test_a_gaussian_is_learned_in_its_own_units(fitted):
     assert np.sqrt((((fitted.score_function(fresh) * std) + z) ** 2).mean()) < 0.5
 
 
+@pytest.mark.slow
 def test_score_is_the_mean_log_likelihood_and_score_function_its_gradient(fitted):
     """The gradient of score_samples by central differences as wide as the smoothing at which the score is read."""
     x = points(20, seed=3)
@@ -62,6 +65,7 @@ def test_score_is_the_mean_log_likelihood_and_score_function_its_gradient(fitted
         assert np.corrcoef(slope, fitted.score_function(x)[:, i])[0, 1] > 0.98
 
 
+@pytest.mark.slow
 def test_samples_have_the_right_units_and_are_prefixes(fitted):
     x = fitted.sample(2000, random_state=1)
     assert isinstance(x, np.ndarray)
@@ -71,6 +75,7 @@ def test_samples_have_the_right_units_and_are_prefixes(fitted):
     assert not (fitted.sample(10, random_state=2) == x[:10]).any()
 
 
+@pytest.mark.slow
 def test_the_same_random_state_gives_the_same_model():
     x = points()
     first, second, other = (ScoreDensity(max_iter=20, random_state=seed).fit(x) for seed in (1, 1, 2))
@@ -90,6 +95,7 @@ def mixed_frame(n: int = 400) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 def test_frames_come_back_with_names_types_and_constants():
     frame = mixed_frame()
     estimator = ScoreDensity(**FAST).fit(frame)
@@ -105,6 +111,7 @@ def test_frames_come_back_with_names_types_and_constants():
     assert list(estimator.feature_names_in_) == list(frame.columns)
 
 
+@pytest.mark.slow
 def test_it_works_in_a_pipeline_a_clone_and_cross_validation():
     x = points()
     pipeline = make_pipeline(StandardScaler(), ScoreDensity(**FAST)).fit(x)
@@ -128,6 +135,7 @@ def test_a_saved_run_is_the_same_estimator(fitted, tmp_path):
         fitted.save(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_saved_frame_estimator_gives_frames(tmp_path):
     frame = mixed_frame()
     ScoreDensity(max_iter=5, random_state=0).fit(frame).save(tmp_path / "run")
@@ -140,6 +148,7 @@ def test_it_can_be_pickled_by_its_user(fitted):
     assert (copy.score_samples(points(5)) == fitted.score_samples(points(5))).all()
 
 
+@pytest.mark.slow
 def test_automatic_steps_are_a_function_of_the_data_alone():
     assert automatic_steps(10, 5) == automatic_steps(10, 1) == 500
     assert automatic_steps(900, 5) == automatic_steps(900, 1) == 3000
@@ -199,6 +208,7 @@ def test_bad_input_is_named(fitted):
         ScoreDensity(**FAST).fit(np.array([[1.0, np.nan], [0.0, 1.0]]))
 
 
+@pytest.mark.slow
 def test_a_linear_sde_is_saved_without_its_functions(tmp_path):
     """The reloaded run has the same coefficients, samples and densities to the bit; it knows no f and g."""
     process = LinearSDE(lambda t: -torch.sin(6 * t), lambda t: 6 * (1 + t))

@@ -24,6 +24,7 @@ def white(mixture: GaussianMixture, n: int, seed: int) -> torch.Tensor:
     return centred @ (vectors * values**-0.5) @ vectors.mT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [1, 3, 10])
 @pytest.mark.parametrize("n", [30, 300, 3000])
 def test_gaussian_rows_choose_the_gaussian_or_lose_nothing_by_it(n, d):
@@ -38,6 +39,7 @@ def test_gaussian_rows_choose_the_gaussian_or_lose_nothing_by_it(n, d):
         assert float((trivial.log_prob(fresh) - found.log_prob(fresh)).mean()) < d * (0.02 + 3 / n)
 
 
+@pytest.mark.slow
 def test_three_clusters_in_ten_dimensions_are_found():
     """3,000 rows: three components with their own covariances, within 0.12 nats of the truth (229 parameters)."""
     draw = Generator().manual_seed(1)
@@ -55,6 +57,7 @@ def test_three_clusters_in_ten_dimensions_are_found():
     assert float(gap.mean()) < 0.12
 
 
+@pytest.mark.slow
 def test_kernels_win_on_a_thin_curve_of_few_rows():
     draw = np.random.Generator(np.random.PCG64(0))
     angle = draw.uniform(0, 2 * np.pi, 600)
@@ -66,6 +69,7 @@ def test_kernels_win_on_a_thin_curve_of_few_rows():
     assert chosen.score > max(chosen.scores.values())
 
 
+@pytest.mark.slow
 def test_the_choice_is_the_same_every_time_and_leaves_the_global_state():
     rows = white(GaussianMixture.isotropic(f64(1.0, 1.0), f64([-1.0, 0.0], [1.0, 0.5]), 0.1), 200, 0)
     before = np.random.get_state()[1].copy()
@@ -96,6 +100,7 @@ def test_stacking_weights_maximise_the_likelihood():
     assert np.abs(slope[weights > 1e-3] - 1).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_a_stack_is_the_mixture_that_it_says():
     """log p of the fitted base is that of its weighted parts, each fitted alone, to 1e-10."""
     rows = white(GaussianMixture.isotropic(f64(1.0, 1.0), f64([-1.0, 0.0], [1.0, 0.5]), 0.3), 300, 0)
@@ -108,6 +113,7 @@ def test_a_stack_is_the_mixture_that_it_says():
     assert (chosen.fit(rows).log_prob(x) - alone.logsumexp(0)).abs().max() < 1e-10
 
 
+@pytest.mark.slow
 def test_no_candidate_has_seen_the_rows_that_judge_it():
     """60 Gaussian rows in 15 columns, whitened by all rows: N(0, I) fitted anew to 4/5 of them scores what fresh rows get.
 
@@ -133,6 +139,7 @@ def test_no_candidate_has_seen_the_rows_that_judge_it():
     assert abs(np.mean(gaps)) < 0.8, gaps
 
 
+@pytest.mark.slow
 def test_a_choice_uses_one_thread_and_gives_the_others_back(monkeypatch):
     """Whatever the process uses: BLAS and OpenMP have one thread while a base is chosen or fitted, then as many again."""
 

@@ -30,6 +30,7 @@ def model_of(density: GaussianMixture, base: GaussianMixture | None) -> ScoreMod
     return config.model(density.mean.float(), density.covariance.float(), base)
 
 
+@pytest.mark.slow
 def test_the_error_is_zero_for_the_truth_and_what_it_should_be_for_one_gaussian():
     """Against the truth: 0, and for N(0, 1) the relative Fisher divergence 1 - 1 / E|true noise|^2, since E noise x = s.
 
@@ -50,6 +51,7 @@ def test_the_error_is_zero_for_the_truth_and_what_it_should_be_for_one_gaussian(
         assert error == pytest.approx(truth, rel=0.02, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_without_a_truth_the_error_is_the_implicit_loss_less_that_of_one_gaussian():
     """Its mean differs from half the squared error by the same constant for both models: 0 for the Gaussian itself.
 
@@ -86,6 +88,7 @@ def test_every_objective_learns(name, monkeypatch):
     assert result.mean_error < 0.5 * trivial
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_table_and_a_figure(run_main, tmp_path):
     arguments = ["--rows", 300, "--budget", "0.2s", "--objectives", "denoising,explicit", "--out", tmp_path / "c"]
     code, out, err = run_main("compare-objectives", "8gaussians", *arguments)

@@ -54,6 +54,7 @@ def test_no_model_beats_the_oracle(density, process, weight, monkeypatch):
     assert_close(share @ denoising(model, clean, t, weight=weight), w * rest, rtol=1e-8, atol=0)
 
 
+@pytest.mark.slow
 @each_prediction
 def test_the_identity_holds_by_monte_carlo_in_two_dimensions(predicts):
     """Paired differences of both sides on the same 1e5 points: a z-test, false alarm 1e-6."""

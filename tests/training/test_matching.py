@@ -131,6 +131,7 @@ def drawn() -> Generator:
     return Generator().manual_seed(9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", list(DIFFERENCES))
 def test_the_error_of_finite_differences_falls_by_four_when_the_step_halves(form):
     """For 20 random smooth networks the ratio of mean errors is 4 +- 0.1; their sum keeps a sign by chance only."""

@@ -48,6 +48,7 @@ def test_the_table_is_complete():
     }
 
 
+@pytest.mark.slow
 @covering(
     3,
     process=PROCESSES,
@@ -201,6 +202,7 @@ def test_what_an_objective_cannot_do_is_said():
 # -------------------------------------------------------------------------------------------------------- energies
 
 
+@pytest.mark.slow
 @each_process
 @each_prediction
 def test_the_gradient_of_the_potential_is_the_score(process, predicts):

@@ -53,6 +53,7 @@ def test_parzen_learns_kernels_on_the_rows_of_each_member_alone():
     assert float(found.covariances[0, 0, 0]) == pytest.approx((4 / 3 / candidates.CHOICE_ROWS) ** 0.4, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_members_are_validated_on_rows_they_and_their_base_have_not_seen():
     """Every row is held out once, and in no member's training rows; the model's own base is fitted to all rows."""
     x = GaussianMixture.isotropic(f64(1.0, 1.0), f64([-1.0, 0.0], [1.0, 0.5]), 0.1).sample(
@@ -99,6 +100,7 @@ def test_the_largest_distance_is_that_of_all_pairs():
     assert largest_distance(x) == pytest.approx(float(torch.pdist(x.double()).max()), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_columns_are_bent_where_the_whole_table_gains_and_only_there():
     """Independent log-normal columns are; a skewed column, another and, up to 0.001, their sum are not."""
     draw = np.random.Generator(np.random.PCG64(0))

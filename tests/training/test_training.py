@@ -33,6 +33,7 @@ def test_the_trivial_model_is_at_one_and_the_truth_below():
     assert loss(on_base) < 0.9 * loss(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", ["vp", "ve", "straight"])
 def test_it_learns_the_score_of_a_mixture(process, monkeypatch):
     """After 400 steps on 5,000 points the held-out loss has closed most of the gap between trivial and exact.
@@ -76,6 +77,7 @@ def exact_loss(config: Config, learner: Learner, oracle: ExactDenoiser) -> float
     return float(learner._validate([oracle]).mean()) / learner.trivial
 
 
+@pytest.mark.slow
 def test_a_report_is_kept_unless_it_is_clearly_worse_than_the_lowest():
     """Kept while mean(loss - lowest) <= its standard error over the rows; the lowest moves only down."""
     x = torch.randn(100, 2, generator=Generator().manual_seed(0))
@@ -105,6 +107,7 @@ def test_once_the_base_is_clearly_beaten_a_later_report_need_only_be_no_worse():
     assert [report.kept for report in reports] == [False, True, True, False]
 
 
+@pytest.mark.slow
 def test_the_reading_ratio_is_chosen_by_members_on_rows_that_their_base_has_not_seen(monkeypatch):
     """Each member with its own part; on the base of all rows, whose kernels lie on those rows, the smallest would win."""
     x = torch.randn(90, 2, generator=Generator().manual_seed(0))
@@ -169,6 +172,7 @@ def test_the_score_of_an_untrained_model_is_that_of_its_base():
             assert (found[1] - exact[1]).abs().max() < 1e-9
 
 
+@pytest.mark.slow
 def test_memorising_rows_does_not_win():
     """Trained long on 60 rows the end is clearly worse on held-out rows, so earlier weights are the model."""
     x = torch.randn(1060, 2, generator=Generator().manual_seed(0))
@@ -210,6 +214,7 @@ def test_data_score_is_the_score_of_the_smoothed_data():
         assert (found - mixture.noised(1.0, 0.1).score(x)).abs().max() < 1e-9
 
 
+@pytest.mark.slow
 def test_training_stops_after_ten_clearly_worse_reports_in_a_row_and_stays_stopped():
     """Nine worse, one that is not, ten worse: the count starts anew, and a restored learner takes no further step."""
     x = torch.randn(100, 2, generator=Generator().manual_seed(0))
