@@ -122,7 +122,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(fitted, comm
         (("fit", "{data}", "--out", "{new}", "--predicts", "noise"), "leave out --network, --predicts"),
         (("fit", "{data}", "--out", "{new}", "--crop", "4"), "--crop must be a height and a width such as 28x28"),
         (("fit", "{data}", "--out", "{new}", "--objective", "parzen"), "learns a density that is known"),
-        (("fit", "moons", "--out", "{new}", "--crop", "4x4"), "are for images; moons is a table"),
+        (("fit", "moons", "--out", "{new}", "--crop", "4x4"), "--crop is for images, and moons holds a table"),
         (("sample", "{run}", "-o", "{new}.csv"), "a name ending in .png"),
         (("sample", "{run}", "-o", "{new}.png", "--class", "leaning"), "one of lying, standing"),
         (("sample", "{run}", "-o", "{new}.png", "--tol", "0.1"), "--tol is for tables"),

@@ -203,10 +203,10 @@ class GaussianMixture:
         return noise, divergence
 
     def sample(self, n: int, generator: Generator | None = None) -> Samples:
-        """Draw n independent samples, shape (n, d), in the type of the means: m_k + C_k^(1/2) z, z standard normal.
+        """Draw n independent samples, shape (n, d), in the type of the means: m_k + R_k z, R_k R_k' = C_k.
 
-        The root is the symmetric one, which follows a small change of C_k; eigenvectors of a C_k near c I do not, so
-        what rounding makes of them would turn the draws.
+        Of one covariance for all, as a prior has it, the root is the symmetric one, which follows a small change of C;
+        eigenvectors of a C near c I do not, so what rounding makes of them would turn the draws.
 
         Raises:
             ValueError: n is negative.
@@ -218,7 +218,8 @@ class GaussianMixture:
         device = generator.device if generator is not None else "cpu"
         pick = torch.multinomial(self.weights.double().to(device), n, replacement=True, generator=generator)
         values, vectors = self._eigen
-        roots = ((vectors * values.sqrt()[:, None]) @ vectors.mT).expand(len(self.weights), -1, -1)
+        roots = vectors * values.sqrt()[:, None]
+        roots = (roots @ vectors.mT if len(roots) == 1 else roots).expand(len(self.weights), -1, -1)
         pick, z = pick.to(self.means.device), normal((n, self.dim), self.means, generator)
         return self.means[pick] + torch.einsum("nij,nj->ni", roots[pick], z)
 
