@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from test_cli import refused, run_main  # noqa: F401, a fixture
+from commands import refused
 
 from scorefield.runs import folder as runs
 from scorefield.runs import resuming
@@ -29,7 +29,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(resuming, "Budget", partial(Budget, clock=lambda: steps[0]))
 
 
-def test_it_says_how_many_steps_repeat_a_budget_and_they_do(tmp_path, run_main):  # noqa: F811
+def test_it_says_how_many_steps_repeat_a_budget_and_they_do(tmp_path, run_main):
     code, _, err = run_main("fit", *DATA, "--out", tmp_path / "a", "--budget", "1m")
     assert code == 0
     assert "training  1m by the clock, steps of 256 rows" in err
@@ -41,13 +41,13 @@ def test_it_says_how_many_steps_repeat_a_budget_and_they_do(tmp_path, run_main):
     assert files[0] == files[1]
 
 
-def test_too_short_a_budget_says_the_seconds_and_leaves_nothing(tmp_path, run_main):  # noqa: F811
+def test_too_short_a_budget_says_the_seconds_and_leaves_nothing(tmp_path, run_main):
     result = run_main("fit", *DATA, "--out", tmp_path / "run", "--budget", "20s", "--quiet")
     refused(result, "a budget of 20 s is too short: 50 steps take about 50 s here; give at least 75 s")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_goes_on_is_not_removed_for_want_of_time(tmp_path, run_main, monkeypatch):  # noqa: F811
+def test_a_run_that_goes_on_is_not_removed_for_want_of_time(tmp_path, run_main, monkeypatch):
     """Killed at its fifth step; then all is slower."""
     monkeypatch.setattr(resuming, "append", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -59,7 +59,7 @@ def test_a_run_that_goes_on_is_not_removed_for_want_of_time(tmp_path, run_main, 
 
 
 @pytest.mark.parametrize(("options", "used"), [((), 2), (("--threads", 1), 1)])
-def test_a_run_goes_on_with_the_threads_that_it_began_with(tmp_path, run_main, monkeypatch, options, used):  # noqa: F811
+def test_a_run_goes_on_with_the_threads_that_it_began_with(tmp_path, run_main, monkeypatch, options, used):
     """Unless told: other threads may give other bits."""
     found = []
     monkeypatch.setattr(torch, "set_num_threads", found.append)

@@ -44,17 +44,17 @@ def test_a_table_over_the_limit_is_fitted_resumed_and_evaluated(command, tmp_pat
     for kind, group in (("npy", 100), ("csv", 2**18)):
         path, run = save(frame, tmp_path, kind), tmp_path / f"run-{kind}"
         monkeypatch.setattr(sources, "GROUP", group)
-        fit = ("fit", path, "--out", run, "--steps", 6)
+        fit = ("fit", path, "--out", run, "--steps", 22)
         said = command(*fit)
         assert f"{path} has 3,000 rows; 2,500 of them, drawn at random, are used" in said
         assert "2,000 to train, 250 to validate, 250 to test" in said
         runs[kind] = states(run)
-        for file in (run / "checkpoints" / "6").iterdir():
+        for file in (run / "checkpoints" / "22").iterdir():
             file.unlink()
-        assert "from step 5 of 6" in command(*fit)
+        assert "from step 20" in command(*fit)
         assert states(run) == runs[kind]
         command("score", run, path, "-o", tmp_path / f"{kind}-score.csv")
-    assert set(runs["npy"]) == {"5", "6"}
+    assert set(runs["npy"]) == {"20", "22"}
     assert runs["npy"] == runs["csv"]
     assert (tmp_path / "npy-score.csv").read_bytes() == (tmp_path / "csv-score.csv").read_bytes()
     assert len(pd.read_csv(tmp_path / "npy-score.csv")) == 3000
