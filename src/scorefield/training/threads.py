@@ -10,7 +10,7 @@ from time import perf_counter
 import torch
 from torch.nn.functional import conv2d
 
-TRIES = 20
+TRIES = 50
 """Convolutions, each of a few milliseconds on one core, by which numbers of threads are compared."""
 
 
