@@ -35,7 +35,7 @@ def test_it_says_how_many_steps_repeat_a_budget_and_they_do(tmp_path, run_main):
     assert "training  1m by the clock, steps of 256 rows" in err
     assert re.search(r"step +10  loss", err)
     assert re.search(r"step +60 of 60  loss", err)
-    assert re.search(r"^steps     60 .* repeat it exactly with --steps 60$", err, re.MULTILINE)
+    assert re.search(r"^steps     60 .* repeat it exactly with --steps 60 --threads 1$", err, re.MULTILINE)
     assert run_main("fit", *DATA, "--out", tmp_path / "b", "--steps", 60, "--quiet") == (0, "", "")
     files = [[p.read_bytes() for p in sorted((tmp_path / run).glob("checkpoints/*/*.safetensors"))] for run in "ab"]
     assert files[0] == files[1]
@@ -56,6 +56,16 @@ def test_a_run_that_goes_on_is_not_removed_for_want_of_time(tmp_path, run_main, 
     monkeypatch.setattr(resuming, "Budget", lambda seconds: Budget(seconds, clock=iter(range(0, 10**6, 100)).__next__))
     refused(run_main("fit", *DATA, "--out", tmp_path / "run", "--budget", "1m", "--quiet"), "give at least")
     assert runs.read(tmp_path / "run").config.steps == 0
+
+
+def test_the_clock_decides_on_threads_and_a_number_of_steps_does_not(tmp_path, run_main, monkeypatch):
+    """With --steps the same command gives the same bytes however busy the machine is."""
+    used = []
+    monkeypatch.setattr("scorefield.cli.opening.start", lambda options, threads: used.append(threads))
+    monkeypatch.setattr("scorefield.cli.fit.fastest", lambda most: 10 + most)
+    assert run_main("fit", *DATA, "--out", tmp_path / "a", "--budget", "1m", "--quiet")[0] == 0
+    assert run_main("fit", *DATA, "--out", tmp_path / "b", "--steps", 2, "--quiet")[0] == 0
+    assert used == [11, 1]
 
 
 @pytest.mark.parametrize(("options", "used"), [((), 2), (("--threads", 1), 1)])

@@ -15,7 +15,7 @@ from scorefield.runs.folder import Run
 from scorefield.training.budget import TooShort
 from scorefield.training.learner import Learner
 from scorefield.training.problem import Problem
-from scorefield.training.threads import cores
+from scorefield.training.threads import cores, fastest
 
 Say = Callable[..., None]
 
@@ -23,7 +23,8 @@ Say = Callable[..., None]
 def run(options: Fit) -> None:
     """Learn the score of a data set; the same command again goes on, or does nothing where all is done."""
     say, lap, kind = console.speaker(options), console.stopwatch(), kind_of(options.data)
-    opening.start(options, kind.threads())
+    by_the_clock = options.steps is None
+    opening.start(options, fastest(kind.threads()) if by_the_clock else kind.threads())
     request = request_of(options)
     _check_options(options, request, kind)
     source = kind.read(request)
@@ -117,4 +118,5 @@ def _train(options: Fit, run: Run, problem: Problem, say: Say, lap: Callable[[st
     say(f"time      {', '.join(f'{name} {spent[name]:.1f} s' for name in names)}")
     say(f"done      {outcome}; the run is in {run.folder}")
     if not run.config.steps:
-        say(f"steps     {schedule.steps:,} were the budget's; repeat it exactly with --steps {schedule.steps}")
+        exactly = f"--steps {schedule.steps} --threads {run.threads}"
+        say(f"steps     {schedule.steps:,} were the budget's; repeat it exactly with {exactly}")

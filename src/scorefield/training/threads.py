@@ -5,6 +5,13 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch.nn.functional import conv2d
+
+TRIES = 50
+"""Convolutions, each of a few milliseconds on one core, by which numbers of threads are compared."""
 
 
 def cores(root: Path = Path("/")) -> int:
@@ -15,6 +22,33 @@ def cores(root: Path = Path("/")) -> int:
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.floor(min([affinity, *_quotas(root)])))
+
+
+def fastest(most: int) -> int:
+    """Return how many threads, of 1, 2, 4 and so on up to `most`, convolve small images fastest at the moment.
+
+    Threads wait for each other at the end of every operation, so beside other processes several can take ten times as
+    long as one. Each number is given up as soon as it is slower than a smaller one.
+    """
+    before, best, least = torch.get_num_threads(), 1, math.inf
+    for threads in sorted({most, *(2**k for k in range(most.bit_length()))}):
+        torch.set_num_threads(threads)
+        if (took := _seconds(least)) < least:
+            best, least = threads, took
+    torch.set_num_threads(before)
+    return best
+
+
+def _seconds(limit: float) -> float:
+    """Return the seconds that TRIES convolutions take, or those of fewer where these exceed a limit."""
+    images, kernel = torch.zeros(64, 64, 8, 8), torch.zeros(64, 64, 3, 3)
+    conv2d(images, kernel, padding=1)  # threads are made in it
+    began = perf_counter()
+    for _ in range(TRIES):
+        conv2d(images, kernel, padding=1)
+        if perf_counter() - began > limit:
+            break
+    return perf_counter() - began
 
 
 def _quotas(root: Path) -> Iterator[float]:
