@@ -178,7 +178,7 @@ class Bare:
         self.second.mul_(0.999).addcmul_(self.gradient, self.gradient, value=0.001)
         torch.sqrt(self.second, out=self.scratch).div_(math.sqrt(1 - 0.999**self.done)).add_(1e-8)
         self.flat.addcdiv_(self.first, self.scratch, value=-rate / (1 - 0.9**self.done))
-        self.average.lerp_(self.flat, 1 - min(0.999, self.done / (self.done + 10)))
+        self.average.lerp_(self.flat, 1 - self.done / (self.done + 4))
 
     @torch.no_grad()
     def run(self) -> Iterator[object]:

@@ -214,3 +214,26 @@ def test_a_diagonal_gaussian_is_the_gaussian_with_that_covariance():
     torch.testing.assert_close(diagonal.covariance, full.covariance)
     z = normal((20, 3), mean, Generator().manual_seed(1))
     torch.testing.assert_close(diagonal.sample(20, Generator().manual_seed(1)), mean + z * variance.sqrt())
+
+
+def test_draws_follow_a_small_change_of_the_covariance():
+    """Near c I, where rounding decides the eigenvectors: a change of 1e-6 moves a draw by at most 1e-6 of its size."""
+    change = torch.randn(2, 5, 5, dtype=F64, generator=Generator().manual_seed(0))
+    change = (change + change.mT) / 2
+    change = 1e-6 * change / torch.linalg.matrix_norm(change, 2)[:, None, None]
+    eye, zero = torch.eye(5, dtype=F64), torch.zeros(5, dtype=F64)
+    draw = lambda c: GaussianMixture.gaussian(zero, eye + c).sample(1_000, Generator().manual_seed(1))
+    moved = (draw(change[0]) - draw(change[1])).norm(dim=1) / draw(0 * eye).norm(dim=1)
+    assert 1e-8 < float(moved.max()) <= 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64], ids=str)
+@pytest.mark.parametrize("k", [2, 21, 1_000])
+def test_a_mixture_made_again_from_its_weights_has_the_same(k, dtype):
+    """As a saved one is: normalising twice changes no bit, and weights that are not normalised are."""
+    for seed in range(20):
+        weights = torch.rand(k, dtype=F64, generator=Generator().manual_seed(seed)).to(dtype) + 0.01
+        first = GaussianMixture.isotropic(weights, torch.zeros(k, 1, dtype=dtype), 1.0)
+        again = GaussianMixture(first.weights, first.means, first.covariances)
+        assert torch.equal(again.weights, first.weights)
+        assert float((first.weights / weights * weights.sum() - 1).abs().max()) < 8 * torch.finfo(dtype).eps

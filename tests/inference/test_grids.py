@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 from cases import DENSITIES, F64, each_process, f64
-from torch import Generator
+from torch import Generator, nn
 
 from scorefield.data import toys
 from scorefield.diffusion import times
-from scorefield.diffusion.denoisers import ExactDenoiser
+from scorefield.diffusion.denoisers import ExactDenoiser, ScoreModel
 from scorefield.diffusion.densities import GaussianMixture
+from scorefield.diffusion.networks.mlp import MLP
 from scorefield.diffusion.published import VE, VP, Straight
 from scorefield.inference import probability_flow
 from scorefield.inference.samplers import SAMPLERS
@@ -105,3 +106,21 @@ def test_bad_numbers_are_named():
     model.decompose = lambda x, t: (x, x * math.nan)
     with pytest.raises(RuntimeError, match="finite"):
         optimised(model, 3)
+
+
+def test_rounding_does_not_move_the_times():
+    """Data of 1 + 1e-6 the size in float32, where paths are straight to rounding: times are the same to 1e-4."""
+    density = GaussianMixture.gaussian(f64(0.0, 0.0, 0.0), f64(1.0, 0.8, 1.2).diag())
+    found = []
+    for size in (1.0, 1 + 1e-6):
+        net = MLP(3, generator=Generator().manual_seed(0))
+        nn.init.normal_(net.layers[-1].weight, std=1e-3, generator=Generator().manual_seed(1))
+        moments = density.mean.float(), (size * density.covariance).float()
+        found.append(optimised(ScoreModel(net, VP(), *moments), 32))
+    assert 0 < float((found[1] / found[0] - 1).abs().max()) < 1e-4
+
+
+def test_a_density_in_float32_has_the_grid_of_float64_to_its_rounding():
+    double = DENSITIES["mixture-2d"]
+    found = optimised(ExactDenoiser(double.like(torch.empty(0)), VP()), 32)
+    assert float((found / optimised(ExactDenoiser(double, VP()), 32) - 1).abs().max()) < 1e-5

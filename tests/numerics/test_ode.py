@@ -8,7 +8,7 @@ import pytest
 import torch
 from cases import F64
 from scipy.integrate import solve_ivp
-from torch import Tensor
+from torch import Generator, Tensor
 
 from scorefield.numerics.ode import ERROR, NODES, STAGES, dormand_prince
 
@@ -64,6 +64,17 @@ def test_evaluations_are_what_the_field_was_asked():
     _, evaluations = dormand_prince(field, torch.ones(3, 1, dtype=F64), 0.0, 1.0)
     assert torch.equal(evaluations, asked)
     assert evaluations[0] < evaluations[1] < evaluations[2]
+
+
+def test_a_row_does_not_depend_on_the_rows_beside_it():
+    """Fewer rows, from the first on: no bit of an end and no count of evaluations changes."""
+    rates = torch.rand(1_001, 1, dtype=F64, generator=Generator().manual_seed(0)) * 30
+    solved = lambda k: dormand_prince(lambda t, y, rows: t.cos()[:, None] - rates[rows] * y, rates[:k], 0.0, 3.0)
+    whole = solved(len(rates))
+    for k in (1, 2, 3, 5, 9, 15, 31, 40, 63, 65, 100, 257, 1_000):
+        part = solved(k)
+        assert torch.equal(part.y, whole.y[:k]), k
+        assert torch.equal(part.evaluations, whole.evaluations[:k]), k
 
 
 def test_the_start_is_not_changed_in_place():

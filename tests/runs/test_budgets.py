@@ -164,6 +164,9 @@ def test_an_unfinished_run_of_the_old_format_ends_by_the_old_law(tmp_path, kill)
         def rate(self, step):
             return min(1, (step + 1) / 100) * (1 + math.cos(math.pi * step / 120)) / 2
 
+        def decay(self, step):
+            return min(0.999, step / (step + 10))
+
         def due(self, step):
             return step % 10 == 0 or step == 120
 

@@ -62,6 +62,16 @@ def test_the_steps_before_the_fall_and_all_steps_determine_each_other():
         assert (open_still.rate(k) == by_number.rate(k)) == (k < 403)
 
 
+def test_the_average_is_a_fifth_of_all_steps_old():
+    """Decays k / (k + 4) leave the weights of step j a share in proportion to j^3 or so: their mean is at 4 N / 5."""
+    shares = torch.zeros(1000, dtype=torch.float64)
+    for k in range(1000):
+        shares *= Falling(1000).decay(k)
+        shares[k] += 1 - Falling(1000).decay(k)
+    assert float(shares @ torch.arange(1, 1001).double()) == pytest.approx(1000 * 4 / 5, abs=1)
+    assert Falling(Budget(1.0)).decay(77) == Falling(1000).decay(77)
+
+
 def test_the_rate_rises_is_level_and_falls_in_equal_steps_to_zero():
     rates = [Falling(1000).rate(k) for k in range(1001)]
     assert rates[:100] == [(k + 1) / 100 for k in range(100)]
@@ -82,6 +92,7 @@ def test_the_old_schedule_is_the_cosine():
     for steps in (7, 499, 3000):
         old = Cosine(steps)
         for k in range(steps):
+            assert old.decay(k) == min(0.999, k / (k + 10))
             assert old.rate(k) == min(1.0, (k + 1) / 100) * (1 + math.cos(math.pi * k / steps)) / 2
         every = max(10, steps // 50)
         assert [k for k in range(1, steps + 1) if old.due(k)] == [*range(every, steps, every), steps]

@@ -9,7 +9,7 @@ from torch import Generator
 
 from scorefield.diffusion.published import VP
 from scorefield.training.budget import Falling
-from scorefield.training.trainer import AVERAGE, COUNTS, SKIPS, Trainer, batches
+from scorefield.training.trainer import COUNTS, SKIPS, Trainer, batches
 
 
 def quadratic(trainer: Trainer):
@@ -37,13 +37,12 @@ def test_the_loss_falls_and_the_report_is_the_loss_before_the_step():
 
 
 def test_the_average_is_the_recursion_that_it_states():
-    """avg_k = d avg_k-1 + (1 - d) w_k with d = min(AVERAGE, k / (k + 10)), from the first weights after a step."""
+    """avg_k = d avg_k-1 + (1 - d) w_k with the decay d of its schedule, from the first weights after a step."""
     trainer = Trainer(learned(VP(), "v", 1), steps=30, learning_rate=0.05)
     expected = None
     for progress in trainer.run(quadratic(trainer)):
         weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
-        count = progress.step - 1
-        decay = min(AVERAGE, count / (count + 10)) if expected is not None else 0.0
+        decay = trainer.schedule.decay(progress.step - 1)
         expected = weights if expected is None else decay * expected + (1 - decay) * weights
         found = torch.cat([p.flatten() for p in trainer.average.parameters()])
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)

@@ -246,7 +246,7 @@ class ExactDenoiser(Denoiser):
         return self.decompose(x, t)[1]
 
     def decompose(self, x: Samples, t: Times) -> tuple[Samples, Samples]:
-        return self.density.posterior(x, *self._kernel(t))
+        return self.density.like(x).posterior(x, *self._kernel(t))
 
     def noise_and_divergence(
         self, x: Samples, t: Times, probes: Tensor | None = None, sketch: int = 0
@@ -254,4 +254,4 @@ class ExactDenoiser(Denoiser):
         """Return the noise and its divergence in x, in closed form; probes are for other models."""
         if probes is not None:
             return super().noise_and_divergence(x, t, probes, sketch)
-        return self.density.noise_and_divergence(x, *self._kernel(t))
+        return self.density.like(x).noise_and_divergence(x, *self._kernel(t))

@@ -19,9 +19,9 @@ PILOTS, PILOT_STEPS = 64, 64
 LIFT = 0.3
 """What is added to the density of steps, a share of its mean: no step is longer than about 4 average ones."""
 
-FLOOR = 1e-6
-"""Third differences of z far below this ask for no steps: on a straight path they are rounding, whose cube root is not
-small. z has unit variance, and float32 has third differences of about 3e-7."""
+FLOOR = 1e-8
+"""Third differences of z, of unit variance, far below this ask for no steps: on a straight path they are rounding,
+whose cube root is not small. So the pilots walk in float64, even where a network answers in float32."""
 
 
 @torch.no_grad()
@@ -55,8 +55,8 @@ def optimised(model: Denoiser, steps: int, ratio_min: float = RATIO_MIN) -> Grid
 
 def _density(model: Denoiser, even: Grid) -> Tensor:
     """Return how many steps each part of an even grid asks for, in no unit."""
-    x = model.prior().sample(PILOTS, spawn(0, "pilots"))
-    states = torch.stack([x, *adams()(model, x, even)]).double().cpu()
+    x = model.prior().sample(PILOTS, spawn(0, "pilots")).double()
+    states = torch.stack([x, *adams()(model, x, even)]).cpu()
     a, s = model.process.mean_coef(even), model.process.std(even)
     z = states / torch.hypot(a * model.spread, s).reshape(-1, *[1] * x.ndim)
     third = (z.diff(n=3, dim=0).flatten(1).square().mean(1) + FLOOR**2) ** (1 / 6)  # root mean square to the 1/3

@@ -81,6 +81,10 @@ class Schedule(abc.ABC):
         """Return the share of the learning rate that the step after `step` steps takes."""
 
     @abc.abstractmethod
+    def decay(self, step: int) -> float:
+        """Return the share of the averaged weights that stays when those of the step after `step` steps join them."""
+
+    @abc.abstractmethod
     def due(self, step: int) -> bool:
         """Return whether a report follows so many steps."""
 
@@ -104,16 +108,20 @@ class Schedule(abc.ABC):
 
 
 class Falling(Schedule):
-    """A level learning rate that falls to 0 over the last fifth of the steps.
+    """A level learning rate that falls to 0 over the last fifth of the steps, and weights averaged over as long.
 
     The rate after k of N steps is min(1, (k + 1) / WARM_UP) min(1, (N - k) / (N // 5 + 1)). A budget finds the number L
     of steps before the fall by the clock, and N = L + L // 4. So N // 5 = L // 4, and N alone determines every rate.
-    Reports lie at steps that do not depend on N, except for the last one.
+    Reports lie at steps that do not depend on N, except for the last one. At a level rate weights wander: their average
+    decays by k / (k + 4), so that it is a fifth of all steps old.
     """
 
     def rate(self, step: int) -> float:
         warm = min(1.0, (step + 1) / WARM_UP)
         return warm if self.steps is None else warm * min(1.0, (self.steps - step) / (self.steps // FALL + 1))
+
+    def decay(self, step: int) -> float:
+        return step / (step + FALL - 1)
 
     def due(self, step: int) -> bool:
         return step % grain(step) == 0 or step == self.steps
@@ -122,7 +130,8 @@ class Falling(Schedule):
 class Cosine(Schedule):
     """The schedule of runs whose config.toml has format 6, to finish them: a cosine from the first to the last step.
 
-    The rate after k of N steps is min(1, (k + 1) / WARM_UP) (1 + cos(pi k / N)) / 2, and there are about 50 reports.
+    The rate after k of N steps is min(1, (k + 1) / WARM_UP) (1 + cos(pi k / N)) / 2, the average decays by
+    min(0.999, k / (k + 10)), and there are about 50 reports.
     """
 
     steps: int
@@ -132,6 +141,9 @@ class Cosine(Schedule):
 
     def rate(self, step: int) -> float:
         return min(1.0, (step + 1) / WARM_UP) * (1 + math.cos(math.pi * step / self.steps)) / 2
+
+    def decay(self, step: int) -> float:
+        return min(0.999, step / (step + 10))
 
     def due(self, step: int) -> bool:
         return step % max(10, self.steps // 50) == 0 or step == self.steps

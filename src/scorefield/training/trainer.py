@@ -12,9 +12,6 @@ from scorefield.diffusion.denoisers import ScoreModel
 from scorefield.training.budget import Falling, Schedule
 from scorefield.training.optimizers import Muon, suits
 
-AVERAGE = 0.999
-"""The decay of the averaged weights, reached after a warm-up: the k-th step uses min(AVERAGE, k / (k + 10))."""
-
 SKIPS = 10
 """Training ends after so many steps in a row whose loss or gradient is not finite."""
 
@@ -38,9 +35,9 @@ class Trainer:
 
     Adam takes the steps; where the network has convolutions, Muon takes those of its larger matrices.
 
-    The schedule, for a number of steps `Falling`, decides the learning rate and the end; `average` is the model to
-    use. A step whose loss or gradient is not finite changes neither weights nor moments: it is skipped and
-    counted. Raises RuntimeError, naming the step and the parameter, where SKIPS are skipped in a row.
+    The schedule, for a number of steps `Falling`, decides the learning rate, the end, and how long weights stay in
+    `average`, the model to use. A step whose loss or gradient is not finite changes neither weights nor moments: it is
+    skipped and counted. Raises RuntimeError, naming the step and the parameter, where SKIPS are skipped in a row.
     """
 
     def __init__(self, model: ScoreModel, steps: int | Schedule, learning_rate: float = 4e-3) -> None:
@@ -107,8 +104,8 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = optimizer.defaults["lr"] * self.schedule.rate(self.step)
             optimizer.step()
-        decay = min(AVERAGE, self.step / (self.step + 10))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+        joining = 1 - self.schedule.decay(self.step)
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), joining)
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that changes in training, as tensors by name: weights, average, moments, step."""

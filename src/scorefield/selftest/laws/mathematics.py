@@ -19,7 +19,7 @@ from scorefield.numerics.brownian import LAST, BrownianPath
 from scorefield.numerics.tensors import normal_like, spawn
 from scorefield.selftest.cases import F64, learned
 from scorefield.selftest.laws.draws import Draw, apart, wrong
-from scorefield.training.trainer import AVERAGE, Trainer
+from scorefield.training.trainer import Trainer
 
 FIXED = [name for name, row in SAMPLERS.items() if not row.adapts]
 
@@ -179,7 +179,7 @@ def the_average_is_one(draw: Draw) -> float:
     expected = parameters(trainer.model)
     error = 0.0
     for k, _ in enumerate(trainer.run(loss)):
-        decay = min(AVERAGE, k / (k + 10))
+        decay = k / (k + 4)
         expected = decay * expected + (1 - decay) * parameters(trainer.model)
         error = max(error, apart(parameters(trainer.average), expected))
     return error
