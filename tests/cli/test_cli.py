@@ -91,6 +91,7 @@ def test_an_existing_output_needs_force(fitted, tmp_path, run_main):
     assert run_main("sample", fitted, "-n", 3, "-o", path, "--force")[0] == 0
 
 
+@pytest.mark.slow
 def test_points_of_another_width_name_both(fitted, tmp_path, run_main):
     (tmp_path / "narrow.csv").write_text("height,age\n170,30\n")
     refused(run_main("score", fitted, tmp_path / "narrow.csv", "-o", tmp_path / "x.csv"), "smoker")
@@ -139,6 +140,7 @@ def test_every_objective_makes_a_run_that_every_command_reads(objective, run_mai
         assert np.isfinite(pd.read_csv(tmp_path / f"{command}.csv").to_numpy()).all()
 
 
+@pytest.mark.slow
 def test_one_level_gives_score_and_samples_and_says_why_it_has_no_likelihood(run_main, tmp_path):
     """Correlated Gaussian data: Langevin samples have its moments (4 standard errors), the score its slope.
 
@@ -166,6 +168,7 @@ def test_one_level_gives_score_and_samples_and_says_why_it_has_no_likelihood(run
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "threads"), [((), 1), (("--threads", 2), 2)])
 def test_a_command_uses_one_thread_in_every_library_unless_told(tmp_path, options, threads):
     """PyTorch, BLAS and OpenMP alike: two threads of NumPy and scikit-learn took three times as long as one."""

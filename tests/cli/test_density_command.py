@@ -18,6 +18,7 @@ def one_column(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_density_writes_the_flow_draws_both_and_says_how_far_to_trust_the_path(one_column, tmp_path, run_main):
     code, out, err = run_main("density", one_column, "--out", tmp_path / "d.csv", "--points", 101, "--quiet")
     assert (code, err) == (0, "")
@@ -36,6 +37,7 @@ def test_density_writes_the_flow_draws_both_and_says_how_far_to_trust_the_path(o
     np.testing.assert_allclose(pd.read_csv(tmp_path / "log.csv")["logprob"], found["log_density"], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_density_by_path_is_the_integral_of_the_score(one_column, tmp_path, run_main):
     options = ("--out", tmp_path / "d.csv", "--points", 201, "--method", "path", "--quiet")
     assert run_main("density", one_column, *options)[0] == 0

@@ -8,6 +8,7 @@ import pytest
 from commands import TINY, refused, scorefield
 
 
+@pytest.mark.slow
 def test_a_table_goes_in_and_samples_in_its_columns_and_types_come_out(table, fitted, tmp_path):
     for extension in ("csv", "tsv", "parquet", "npy", "npz"):
         scorefield("sample", fitted, "-n", 40, "--out", tmp_path / f"s.{extension}", "--quiet")
@@ -19,6 +20,7 @@ def test_a_table_goes_in_and_samples_in_its_columns_and_types_come_out(table, fi
     np.testing.assert_array_equal(np.load(tmp_path / "s.npy")[:, 0], frame["height"])
 
 
+@pytest.mark.slow
 def test_the_first_rows_of_a_long_sample_are_a_short_one_byte_for_byte(fitted, tmp_path, run_main):
     assert run_main("sample", fitted, "-n", 1500, "-o", tmp_path / "long.csv", "--quiet")[0] == 0
     assert run_main("sample", fitted, "-n", 10, "-o", tmp_path / "short.csv", "--quiet")[0] == 0
@@ -27,6 +29,7 @@ def test_the_first_rows_of_a_long_sample_are_a_short_one_byte_for_byte(fitted, t
     assert (tmp_path / "other.csv").read_bytes() != (tmp_path / "short.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_score_and_logprob_have_the_columns_promised(table, fitted, tmp_path, run_main):
     points = tmp_path / "points.csv"
     pd.read_csv(table).head(40).to_csv(points, index=False)
@@ -39,6 +42,7 @@ def test_score_and_logprob_have_the_columns_promised(table, fitted, tmp_path, ru
     assert (found["evaluations"] > 10).all()
 
 
+@pytest.mark.slow
 def test_points_are_taken_by_name_in_any_order(table, fitted, tmp_path, run_main):
     frame = pd.read_csv(table).head(5)
     frame.assign(extra=1.0)[["smoker", "extra", "age", "height"]].to_csv(tmp_path / "mixed.csv", index=False)
@@ -50,6 +54,7 @@ def test_points_are_taken_by_name_in_any_order(table, fitted, tmp_path, run_main
     assert (tmp_path / "mixed.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
 
 
+@pytest.mark.slow
 def test_evaluate_as_json_is_one_object_and_nothing_else(fitted):
     done = scorefield("evaluate", fitted, "--json", "--quiet")
     found = json.loads(done.stdout)
@@ -70,6 +75,7 @@ def test_evaluate_as_json_is_one_object_and_nothing_else(fitted):
     assert found["notes"] == []
 
 
+@pytest.mark.slow
 def test_evaluate_prints_every_number_with_its_error(fitted, run_main):
     code, out, _ = run_main("evaluate", fitted)
     assert code == 0
@@ -80,6 +86,7 @@ def test_evaluate_prints_every_number_with_its_error(fitted, run_main):
     assert "400 samples against 100 rows, family false-alarm rate 0.001" in verdict
 
 
+@pytest.mark.slow
 def test_evaluate_names_the_column_that_differs(table, fitted, tmp_path, run_main):
     frame = pd.read_csv(table).head(40)
     frame["height"] += 200.0
@@ -90,6 +97,7 @@ def test_evaluate_names_the_column_that_differs(table, fitted, tmp_path, run_mai
     assert "height" in out[out.index("verdict: ") :]
 
 
+@pytest.mark.slow
 def test_evaluate_against_too_few_rows_says_how_many_are_needed(table, fitted, tmp_path, run_main):
     pd.read_csv(table).head(9).to_csv(tmp_path / "few.csv", index=False)
     refused(run_main("evaluate", fitted, "--against", tmp_path / "few.csv"), "at least 10 held-out rows", "got 9")
@@ -97,6 +105,7 @@ def test_evaluate_against_too_few_rows_says_how_many_are_needed(table, fitted, t
     assert run_main("evaluate", fitted, "--against", tmp_path / "ten.csv")[0] == 0
 
 
+@pytest.mark.slow
 def test_evaluate_without_the_data_says_what_it_leaves_out(table, tmp_path, run_main):
     source = tmp_path / "data.csv"
     source.write_bytes(table.read_bytes())

@@ -36,6 +36,7 @@ def states(run):
     return {path.parent.name: path.read_bytes() for path in run.glob("checkpoints/*/state.safetensors")}
 
 
+@pytest.mark.slow
 def test_a_table_over_the_limit_is_fitted_resumed_and_evaluated(command, tmp_path, monkeypatch):
     """The same rows are drawn again by every command, from every kind of file, with blocks of every size."""
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(3000, 1)), columns=["x1"])

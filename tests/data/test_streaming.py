@@ -152,6 +152,7 @@ def outcome(path):
     return table.digest, [table.frame[name].to_numpy().tobytes() for name in table.frame]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_arrow_and_python_read_the_same_from_text(end, tmp_path, monkeypatch):
     """300 files of numbers in many spellings: the same bits, or the same error."""

@@ -47,6 +47,7 @@ def test_an_animation_holds_the_frames_that_were_drawn_at_their_speed(tmp_path):
         assert (image.n_frames, image.info["duration"]) == (4, 100)
 
 
+@pytest.mark.slow
 def test_finite_differences_leave_the_figures_and_animations_of_the_tutorial_and_results(finite):
     out, results = finite
     assert len([*(out / "as-published").glob("*.png")]) == 20
@@ -60,6 +61,7 @@ def test_finite_differences_leave_the_figures_and_animations_of_the_tutorial_and
     assert json.loads(json.dumps(results)) == results
 
 
+@pytest.mark.slow
 def test_finite_differences_report_every_published_number(finite):
     for letter in "abcdef":
         assert {letter} == {name[0] for name in finite[1] if name.startswith(f"{letter}: loss at")}
@@ -68,6 +70,7 @@ def test_finite_differences_report_every_published_number(finite):
     assert [len(published.LOSSES[letter]) for letter in "abcdef"] == [20, 20, 40, 20, 20, 20]
 
 
+@pytest.mark.slow
 def test_constants_floors_and_the_zero_network_of_tutorial_001(finite):
     """Written a second time by a fine quadrature of E score^2 / 2, in NumPy."""
     x = np.linspace(-13, 13, 200_001)
@@ -97,6 +100,7 @@ def test_the_implicit_loss_on_the_grid_is_half_the_explicit_one_less_a_constant(
             assert float(training.fdsm(net)) == pytest.approx(float(training.esm(net)) / 2 - constant, abs=2e-5)
 
 
+@pytest.mark.slow
 def test_a_sum_shifts_the_density_by_half_a_cell_and_simpsons_rule_does_not(finite):
     results = finite[1]
     assert results["total variation of the true score, by sum"]["median"] == pytest.approx(0.0199, abs=1e-4)

@@ -57,6 +57,7 @@ def test_noise_becomes_moons():
     assert start.value > 50 * end.stderr
 
 
+@pytest.mark.slow
 def test_a_reduced_run_writes_all_figures_and_finds_what_it_should(reduced):
     out, found = reduced
     published = {"figure-1", "figure-2", "figure-3", "improvements"}
@@ -247,6 +248,7 @@ def test_a_grid_shows_images_row_by_row():
     assert [shown[0, 8], shown[8, 0], shown[31, 31]] == [1, 4, 15]
 
 
+@pytest.mark.slow
 def test_the_published_numbers_of_the_digits_stand_beside_ours(reduced):
     _, found = reduced
     assert found["validation loss of epoch 0"]["published"] == 324.45

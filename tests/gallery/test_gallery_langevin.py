@@ -128,6 +128,7 @@ def test_the_printed_losses_stand_beside_ours_of_the_same_epoch(tmp_path):
     assert sum(loss < tutorial.truths()[0] for loss in tutorial.PRINTED) == 7  # no true score has these
 
 
+@pytest.mark.slow
 def test_a_reduced_run_reports_the_known_truths(run):
     out, results = run
     assert json.loads(json.dumps(results)) == results

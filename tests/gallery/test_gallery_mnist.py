@@ -36,6 +36,7 @@ def test_weights_start_within_the_bounds_of_pytorch():
         torch.testing.assert_close(ours.weight.abs().max(), theirs.weight.abs().max(), rtol=0.01, atol=0)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_published_loss_and_a_seed_gives_it_again():
     """A network near 0 has a loss near 1, the mean of z^2; the images are one picture, whose score is simple."""
     images = pictures(1).repeat(128, 1)

@@ -220,6 +220,7 @@ def test_the_losses_that_the_page_printed_stand_beside_ours_of_the_same_epoch():
     assert np.mean(tutorial.PRINTED_ANNEALED) == pytest.approx(3334.2, abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_reduced_run_reports_the_known_truths(run):
     out, results = run
     assert json.loads(json.dumps(results)) == results

@@ -158,6 +158,7 @@ def test_the_reverse_sde_ends_where_quadrature_says():
         assert share == pytest.approx(rewrite.right_mass(start), abs=5 * math.sqrt(0.2 / 4000) + 0.005)
 
 
+@pytest.mark.slow
 def test_exact_scores_take_the_pages_chains_to_the_smoothed_target():
     """Standard deviation 1.136, and 0.7 per cent more for steps of 1/30; 20,000 chains, 5 standard errors."""
     found = tutorial.exact_chains(20_000)

@@ -157,6 +157,7 @@ def test_tolerances_are_positive(tol):
             make(tol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [adaptive_flow, lambda tol: adaptive_sde(tol, Generator().manual_seed(0))])
 def test_a_smaller_tolerance_takes_more_calls(make):
     """One step of the grid is enough: they adapt by themselves."""

@@ -58,6 +58,7 @@ def test_the_first_step_has_the_order_it_states():
     assert float(error(0.02) / error(0.01)) == pytest.approx(16, rel=0.1)
 
 
+@pytest.mark.slow
 @each_process
 def test_every_process_gives_the_same_likelihood(process):
     """The tutorials' three and odd ranges of them; a narrow VE knows less of a mixture at its end, a Gaussian it knows."""

@@ -22,6 +22,7 @@ each_sampler = pytest.mark.parametrize("name", list(SAMPLERS))
 each_usual = pytest.mark.parametrize("process", USUAL.values(), ids=USUAL)
 
 
+@pytest.mark.slow
 @covering(3, name=[n for n, row in SAMPLERS.items() if not row.stochastic and not row.adapts], process=USUAL)
 def test_order_on_ragged_steps_is_the_same(name, process):
     """Steps of five unequal lengths in turn: equal steps hide wrong weights of methods that look back."""

@@ -123,6 +123,7 @@ def test_it_works_in_a_pipeline_a_clone_and_cross_validation():
     assert np.isfinite(cross_val_score(clone(alone), x, cv=3)).all()
 
 
+@pytest.mark.slow
 def test_a_saved_run_is_the_same_estimator(fitted, tmp_path):
     fitted.save(tmp_path / "run")
     loaded = scorefield.load(tmp_path / "run")
@@ -143,6 +144,7 @@ def test_a_saved_frame_estimator_gives_frames(tmp_path):
     assert (loaded.sample(3).dtypes == frame.dtypes).all()
 
 
+@pytest.mark.slow
 def test_it_can_be_pickled_by_its_user(fitted):
     copy = pickle.loads(pickle.dumps(fitted))
     assert (copy.score_samples(points(5)) == fitted.score_samples(points(5))).all()
@@ -197,6 +199,7 @@ def test_bad_options_are_named_at_fit(options, message):
         ScoreDensity(**options).fit(points())
 
 
+@pytest.mark.slow
 def test_bad_input_is_named(fitted):
     with pytest.raises(ValueError, match="n_samples must be a whole number of at least 1; got 0"):
         fitted.sample(0)
@@ -230,6 +233,7 @@ def test_a_process_with_a_range_of_its_own_is_kept(tmp_path):
     assert scorefield.load(tmp_path / "run").model_.process == VP(0.2, 9.0)
 
 
+@pytest.mark.slow
 def test_bounded_columns_stay_inside_and_their_density_is_per_unit():
     """Exponential rows: samples above 0; the mean log-density of 300 fresh rows within 0.1 nats of the truth (paired)."""
     draw = np.random.Generator(np.random.PCG64(0))
@@ -243,6 +247,7 @@ def test_bounded_columns_stay_inside_and_their_density_is_per_unit():
         estimator.score_samples(pd.DataFrame({"wait": [-1.0]}))
 
 
+@pytest.mark.slow
 def test_counts_get_probabilities():
     """Poisson(2) counts: the probabilities of 0 to 12 sum to 1 within 0.02, each within 0.03 of the truth."""
     counts = np.random.Generator(np.random.PCG64(1)).poisson(2.0, 3000)

@@ -51,6 +51,7 @@ def fitted(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_user_draws_pictures_arrays_and_grids(fitted, command, tmp_path):
     run = fitted / "run"
     assert command("sample", run, "-n", 9, "-o", tmp_path / "grid.png", "--class", "standing")[0] == 0
@@ -72,6 +73,7 @@ def test_a_user_draws_pictures_arrays_and_grids(fitted, command, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_user_asks_for_probabilities_judgement_and_pictures(fitted, command, tmp_path):
     run = fitted / "run"
     code, _, error = command("logprob", run, fitted / "more.npy", "-o", tmp_path / "p.csv")
@@ -145,6 +147,7 @@ def test_misuse_is_one_line_and_leaves_nothing(fitted, command, tmp_path, argume
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_by_images_that_it_did_not_learn_from(fitted, command):
     run = runs.read(fitted / "run")
     every = data.read_images(fitted / "bars.npz")

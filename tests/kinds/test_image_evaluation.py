@@ -93,6 +93,7 @@ def brief(monkeypatch):
     monkeypatch.setattr(evaluation, "TRAINING", 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labelled", [True, False])
 def test_fresh_images_are_not_found_unlike_the_data(labelled):
     """20 seeds, each with a false-alarm rate of 0.001: two or more fail with probability 2e-4."""
@@ -102,6 +103,7 @@ def test_fresh_images_are_not_found_unlike_the_data(labelled):
     assert found[0].tests == (2 + CLASSES if labelled else 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
@@ -127,6 +129,7 @@ def test_a_few_images_make_a_verdict_that_claims_nothing():
     assert found.visible == {"copies": 1.0}
 
 
+@pytest.mark.slow
 def test_eyes_see_classes_in_images_of_any_size_and_stand_apart_from_what_they_learned():
     """Of one pixel, of 3 x 5, and larger than what the network looks at; a fifth is left unused, the first is right."""
     for shape in ((1, 1, 1), (1, 3, 5), (3, 40, 33)):
@@ -158,6 +161,7 @@ def test_eyes_learn_nothing_from_the_images_that_they_leave_unused():
     assert torch.equal(flat[0].features(z), flat[1].features(z))
 
 
+@pytest.mark.slow
 def test_images_of_any_kind_are_evaluated_and_too_few_are_refused_before_work(monkeypatch):
     """Continuous colour without classes; then 9 held-out images, 19 training ones, and others of another size."""
     draw = np.random.default_rng(0)

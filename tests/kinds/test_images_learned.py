@@ -77,6 +77,7 @@ def test_the_bound_is_below_the_probability_and_near_it(learned):
     assert float(learned.log_prob(images, other).value.mean()) < -5  # the wrong kind is improbable
 
 
+@pytest.mark.slow
 def test_the_first_images_of_a_longer_sample_are_the_same(learned):
     few, many = learned.sample(3, random_state=7), learned.sample(BLOCK + 5, random_state=7)
     assert few.dtype == np.uint8
@@ -87,6 +88,7 @@ def test_the_first_images_of_a_longer_sample_are_the_same(learned):
     assert not np.array_equal(few, learned.sample(3, random_state=8))
 
 
+@pytest.mark.slow
 def test_a_saved_run_is_the_same_estimator(learned, run):
     again = sf.load(run)
     assert isinstance(again, ImageDensity)
@@ -96,6 +98,7 @@ def test_a_saved_run_is_the_same_estimator(learned, run):
     assert torch.equal(again.log_prob(images, kinds).value, learned.log_prob(images, kinds).value)
 
 
+@pytest.mark.slow
 def test_colour_floats_and_layouts_come_back_as_they_went_in():
     """Continuous pixels, height x width x channels, no labels: float images in the range of the data."""
     images = np.random.default_rng(0).random((40, 5, 7, 3)).astype(np.float32)
@@ -110,6 +113,7 @@ def test_colour_floats_and_layouts_come_back_as_they_went_in():
     assert np.array_equal(again.sample(2, random_state=1), found.sample(2, random_state=1).transpose(0, 3, 1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -155,6 +159,7 @@ def test_training_goes_on_from_its_state_to_the_bit():
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
 
 
+@pytest.mark.slow
 def test_ten_times_larger_pixels_have_a_density_smaller_by_their_jacobian():
     """The same network learns either, so log p differs by d log 10 in every image, up to rounding."""
     images = np.random.default_rng(0).random((40, 5, 4))
@@ -214,6 +219,7 @@ def test_pictures_show_the_range_of_pixels_unless_they_are_bytes_as_they_came(dt
     assert image_kind._limits(transform) == limits
 
 
+@pytest.mark.slow
 def test_classes_are_told_by_name_whatever_their_order(learned):
     """Images of one class only, and in the other order: their positions are those of the run."""
     for names in (["standing", "standing"], ["standing", "lying"]):

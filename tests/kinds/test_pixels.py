@@ -72,6 +72,7 @@ def test_images_that_are_all_alike_are_refused():
         PixelTransform.fit(np.full((5, 1, 4, 4), 3, np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [1e-3, 4e-3, 0.0127, 0.05, 0.3, 1.0, 5.0, 100.0])
 @pytest.mark.parametrize("width", [0.0, 0.02])
 def test_a_pixel_alone_says_its_posterior_mean(ratio, width, generator):

@@ -106,6 +106,7 @@ MIXTURES = {
 }
 
 
+@pytest.mark.slow
 @in_both_types
 @pytest.mark.parametrize("name", MIXTURES)
 def test_densities(name, dtype, monkeypatch):

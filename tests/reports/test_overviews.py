@@ -132,6 +132,7 @@ def tables(kind, generator):
 KINDS = ["line", "plane", "units", "tiny", "counts", "table"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_label_is_cut_or_hidden_by_another(generator, monkeypatch, kind):
     figure = plots.overview(*tables(kind, generator))

@@ -126,6 +126,7 @@ def test_a_run_killed_at_a_step_ends_with_the_same_bytes(tmp_path, whole, kill, 
     assert content(run.folder) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "last", "known"), [("settle", 60, 0), ("_save", 0, 0), ("append", 0, 0)])
 def test_a_run_killed_before_it_wrote_what_it_knew_ends_with_the_same_bytes(tmp_path, whole, kill, name, last, known):
     """The clock says the same again, since it counts what was spent before."""

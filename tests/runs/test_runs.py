@@ -41,6 +41,7 @@ def test_a_signal_is_held_once_and_a_second_one_acts():
         signal.signal(signal.SIGTERM, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("members", [1, 3])
 def test_a_learner_stopped_and_restored_anywhere_is_the_same_to_the_bit(members):
     """In one process: model, average, moments, generators and the running loss, at every step of the first twelve."""

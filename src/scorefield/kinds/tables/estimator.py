@@ -132,23 +132,21 @@ class ScoreDensity(DensityMixin, ScoreEstimator):
         """
         model, points = self._model_for_density(), self._in_cells(X)
         generator = spawn(self.config_.seed, "probes")
-        parts = [(log_prob(model, z, errors=errors, generator=generator), volume) for z, volume in points]
-        if len(parts) == 1:
-            found, volume = parts[0]
-            return found._replace(value=found.value + volume)
-        values = torch.stack([found.value + volume for found, volume in parts])
-        value = values.logsumexp(0) - math.log(len(parts))
-        spread = (values - value).exp().std(0) / math.sqrt(len(parts))
-        probes = torch.stack([found.stderr for found, _ in parts]).square().sum(0).sqrt() / len(parts)
-        evaluations = torch.stack([found.evaluations for found, _ in parts]).sum(0)
-        if not errors:
-            return LogProb(value, torch.hypot(spread, probes), evaluations)
+        n, k, volume = len(points[0][0]), len(points), torch.stack([v for _, v in points])
+        found = log_prob(model, torch.cat([z for z, _ in points]), errors=errors, generator=generator)
+        if k == 1:
+            return found._replace(value=found.value + volume[0])
+        values, probes = found.value.reshape(k, n) + volume, found.stderr.reshape(k, n)
+        value = values.logsumexp(0) - math.log(k)
+        spread = (values - value).exp().std(0) / math.sqrt(k)
+        stderr = torch.hypot(spread, probes.square().sum(0).sqrt() / k)
+        evaluations = found.evaluations.reshape(k, n).sum(0)
         shares = values.softmax(0)  # of the cell's probability
         solver_error, start_error = (
-            (shares * torch.stack(column)).sum(0)
-            for column in zip(*((found.solver_error, found.start_error) for found, _ in parts), strict=True)
+            column if column is None else (shares * column.reshape(k, n)).sum(0)
+            for column in (found.solver_error, found.start_error)
         )
-        return LogProb(value, torch.hypot(spread, probes), evaluations, solver_error, start_error)
+        return LogProb(value, stderr, evaluations, solver_error, start_error)
 
     def lower_bound(self, X: Any) -> Bound:
         """Return a lower bound of log p(x) of each row under the reverse SDE, whose samples `sample` can draw.
