@@ -27,6 +27,7 @@ check: lint
 	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow"
 
 test: check wheel
+	$(BIN)/pylint $(DUPLICATES) src tests benchmarks
 	$(BIN)/python -m pytest --quiet --numprocesses 2 -m slow
 	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow" $(SHAPES) $(SHAPED)
 	$(BIN)/scorefield selftest
@@ -36,7 +37,6 @@ lint: $(VENV)/tested
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check --quiet src tests benchmarks
 	$(BIN)/mypy
-	$(BIN)/pylint $(DUPLICATES) src tests benchmarks
 
 wheel: $(VENV)/tested
 	$(BIN)/python tests/wheel.py

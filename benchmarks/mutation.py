@@ -124,7 +124,7 @@ def fails(copy: Path, *words: str) -> bool:
 
 
 def found_by(copy: Path, module: str) -> str:
-    """Return which tests fail or do not end in a copy with a mutant: those of its "room", the "rest", "slow" or none."""
+    """Return which tests fail or do not end in a copy with a mutant: of its "room", the "rest", "slow", or none."""
     room, own = module.split("/")[0], f"tests/{module.split('/')[0]}/test_{Path(module).stem}.py"
     if fails(copy, *CHECK, *([own] if (copy / own).exists() else []), f"tests/{room}"):
         return "room"

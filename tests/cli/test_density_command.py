@@ -48,6 +48,7 @@ def test_density_by_path_is_the_integral_of_the_score(one_column, tmp_path, run_
     assert simpson(found["density"], x=found["x"]) == pytest.approx(1, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_density_of_one_noise_level_is_by_path_and_its_flow_is_refused(tmp_path, run_main):
     run = tmp_path / "run"
     assert run_main("fit", "mixture-1d-wide", "--rows", 2500, "--level", 0.2, "--out", run, *TINY)[0] == 0

@@ -219,6 +219,7 @@ def test_a_folder_that_does_not_allow_writing_is_refused(tmp_path, monkeypatch):
         check_output(tmp_path / "a.csv", False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_writing_needs_memory_for_a_few_blocks_only(suffix, tmp_path, monkeypatch):
     """The 64 blocks take 1 MB together, a group of rows a 64th of that, and its text a few times as much."""

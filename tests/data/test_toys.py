@@ -48,6 +48,7 @@ def case(request):
     return name, grid, on_grid, on_grid.exp() * step ** grid.shape[1], rows, log_prob(rows)
 
 
+@pytest.mark.slow
 def test_the_density_integrates_to_one(case):
     _, _, _, mass, _, _ = case
     assert float(mass.sum()) == pytest.approx(1, abs=1e-6)

@@ -31,6 +31,7 @@ def test_the_published_noise_is_an_eighth_of_what_belongs_to_the_step():
     assert pytest.approx(1 / 8) == tutorial.TEMPERATURE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [tutorial.TEMPERATURE, 0.01])
 def test_chains_rest_at_their_temperature(temperature):
     """T c^2 / (1 - h / 2c^2) around each mode, which cold chains do not leave: 4,000 columns, 5 standard errors, so a
@@ -76,6 +77,7 @@ def test_a_reduced_run_writes_all_figures_and_finds_what_it_should(reduced):
     assert found["figure 2, noise of the step times 1: share of chains in the other mode after 400 steps"]["low"] > 0.01
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_chains_again():
     torch.testing.assert_close(tutorial.settle(1.0, 0), tutorial.settle(1.0, 0), atol=0, rtol=0)
 
@@ -115,6 +117,7 @@ def test_the_factor_of_the_loss_does_not_change_the_network():
     assert page["the same noise"].losses == pytest.approx(ours["the same noise"].losses, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_slices_have_the_mean_of_denoising_less_a_constant():
     """E sigma loss - d / 2 = E slice for every network (Hyvarinen and Vincent): 5 standard errors of paired draws."""
     x = training.images(17).train.repeat(20, 1)
@@ -124,6 +127,7 @@ def test_slices_have_the_mean_of_denoising_less_a_constant():
     assert float(difference.std()) / math.sqrt(len(x)) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [training.TEMPERATURE, 1.0])
 def test_chains_take_the_published_steps(temperature):
     """x + alpha net(x) + eta z, where eta = 0.05 as published and sqrt(2 alpha sigma) where it fits the step."""
@@ -138,6 +142,7 @@ def test_chains_take_the_published_steps(temperature):
     torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("temperature", "finer", "known"), [(training.TEMPERATURE, 1, 0.0025), (1.0, 1, 0.02), (1.0, 10, 0.0105)]
 )
@@ -160,6 +165,7 @@ def test_restored_images_are_the_mean_of_the_clean_ones():
     torch.testing.assert_close(end, image.expand(5, -1), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_early_stopping_waits_as_long_as_published():
     """The published best is of epoch 189 and the last epoch is 210."""
     rule = training.Rule()
@@ -223,6 +229,7 @@ def test_the_ladder_goes_from_the_largest_distance_to_the_smallest_level():
     torch.testing.assert_close(only.float(), torch.tensor([0.1]))
 
 
+@pytest.mark.slow
 def test_annealing_a_gaussian_gives_the_variance_of_its_recursion():
     """For N(0, c^2): v <- (1 - h / (c^2 + s^2))^2 v + 2h from 1/3, at the end times (c^2 / (c^2 + s^2))^2.
 

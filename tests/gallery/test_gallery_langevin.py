@@ -41,6 +41,7 @@ def roll_in_numpy(points, count=600):
     return density, -100 * np.einsum("nk,nkj,k->nj", kernels, far, weights / 2) / density[:, None]
 
 
+@pytest.mark.slow
 def test_the_smallest_implicit_loss_a_second_time():
     """-E |score|^2 / 2 with other nodes along the curve and in the plane; the reference's -49.67 is an estimate."""
     x, y = np.linspace(-2, 2, 141), np.linspace(-2.05, 2.05, 143)

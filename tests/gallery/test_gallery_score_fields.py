@@ -111,6 +111,7 @@ def test_networks_and_batches_are_the_published_ones(generator):
     assert torch.equal(torch.cat(batches).sort().values, torch.arange(10_000))
 
 
+@pytest.mark.slow
 def test_the_right_cluster_is_a_disc_and_its_share_is_that_of_two_noncentral_laws():
     """Points at half the distance are a circle around (4, 8/3) (Apollonius); its masses by SciPy's ncx2."""
     radius, centre = 0.5 * math.sqrt(13) / 0.75, np.array([4, 8 / 3])
@@ -201,6 +202,7 @@ def test_the_levels_are_geometric_in_the_width_of_the_narrower_component():
     assert np.ptp(widths[1:] / widths[:-1]) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "excess"), [(mended.by_width, 1 / (1 - 1 / 40)), (mended.with_momentum, 1.0)])
 def test_chains_come_to_rest_at_their_known_variance(way, excess, generator):
     """On the narrower component alone, v / (1 - h / 2v) at h = v / 20 and exactly v with momentum; rate 6e-7 each."""

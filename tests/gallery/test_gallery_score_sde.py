@@ -148,6 +148,7 @@ def test_the_density_after_the_reverse_sde_is_that_of_exact_draws():
     assert far[2] < 1e-6 < far[1] < 0.02 < 0.11 < far[0] < 0.12
 
 
+@pytest.mark.slow
 def test_the_reverse_sde_ends_where_quadrature_says():
     """4,000 chains from each start, 5 standard errors (false-alarm rate 6e-7 each) and 0.005 for 200 steps."""
     model = ExactDenoiser(rewrite.TARGET, LinearSDE(torch.zeros_like, torch.ones_like))

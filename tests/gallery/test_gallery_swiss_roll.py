@@ -118,6 +118,7 @@ def test_a_step_of_the_sampler_is_the_published_one(generator):
     assert len(swiss_roll.TIMES) == 1000
 
 
+@pytest.mark.slow
 def test_the_last_step_leaves_noise_that_denoising_takes_out():
     """A point mass, exact scores: sqrt(beta(1/999) / 999) = 0.01096 stays, up to the tenth of s(1/999) that the step
     does not take out. 2,000 columns, 5 standard errors: false-alarm rate 6e-7."""
@@ -181,6 +182,7 @@ def test_the_density_of_an_exact_output_is_exact():
     assert training.potential_error(net, other, 0.3, 4.0) > 0.01
 
 
+@pytest.mark.slow
 def test_the_gap_of_the_true_density_is_zero():
     """Through the flow with exact scores; 60 points, the flow's own tolerance of 1e-4 a step and the prior's error."""
     found = training.gap(lambda x: log_prob(EXACT, x, tol=1e-4, ratio_min=swiss_roll.RATIO_MIN).value, 60, 0)

@@ -21,6 +21,7 @@ def end(sampler, model: Denoiser, x: Tensor, grid: Tensor) -> Tensor:
     return last
 
 
+@pytest.mark.slow
 @each_process
 def test_the_flow_of_a_gaussian_is_met_within_the_tolerance(process):
     """Gaussians of std 0.05 and 4 in two columns: the exact flow is affine; the error falls with the tolerance."""

@@ -76,6 +76,7 @@ def test_latents_of_data_have_the_law_of_the_prior():
     assert abs(float(torch.corrcoef(w)[0, 1])) < z_limit(3) / math.sqrt(n)
 
 
+@pytest.mark.slow
 def test_the_way_between_two_points_is_a_great_circle_of_latents():
     """Ends are the points; on a standard Gaussian the middle of two orthogonal points of lengths 1 and 3 has length 2."""
     model = ExactDenoiser(DENSITIES["mixture-2d"], VP())

@@ -206,6 +206,7 @@ def test_the_command_recommends_and_sample_follows(run_main, run, tmp_path, monk
     assert json.loads(text)["recommended"] == kept["recommended"]
 
 
+@pytest.mark.slow
 def test_the_command_names_mistakes(run_main, run, tmp_path):
     out = tmp_path / "samples.csv"
     refused(run_main("sample", run, "-o", out, "--tol", 0.1, "--steps", 3), "--tol chooses the sampler", "leave out")

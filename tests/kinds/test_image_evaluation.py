@@ -48,6 +48,7 @@ def test_the_frechet_distance_is_that_of_two_gaussians():
     assert frechet_distance(one, one).value == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shift", "scale", "low", "high"), [(0.5, 1.4, 0.7, 1.4), (0.0, 1.0, 1.0, 2.0)])
 def test_the_error_of_the_frechet_distance_is_its_spread(shift, scale, low, high):
     """Against that of 100 repetitions, whose own error is 7 %; for equal laws it is stated to be 1.4 times too large."""
@@ -145,6 +146,7 @@ def test_eyes_see_classes_in_images_of_any_size_and_stand_apart_from_what_they_l
         assert "right about the classes of" in eyes.words
 
 
+@pytest.mark.slow
 def test_eyes_learn_nothing_from_the_images_that_they_leave_unused():
     """Other pixels and other classes there change no bit of what they see."""
     z, labels = striped(200, 1)
@@ -205,6 +207,7 @@ def test_without_classes_images_are_seen_in_principal_coordinates():
     assert eyes.words == "3 principal coordinates"
 
 
+@pytest.mark.slow
 def test_metrics_of_equal_laws_are_those_of_real_images():
     """Within 5 standard errors of the difference; a shifted law is far off."""
     rows = [normal((600, 4), torch.zeros(1, dtype=F64), spawn(k)) for k in range(3)]
@@ -215,6 +218,7 @@ def test_metrics_of_equal_laws_are_those_of_real_images():
     assert moved["coverage"].excess < -5
 
 
+@pytest.mark.slow
 def test_after_copies_few_images_are_asked_further(monkeypatch):
     """Copies are not independent: one in ten training images is as many as they are worth."""
     asked, joint = [], evaluation.joint_test
@@ -224,6 +228,7 @@ def test_after_copies_few_images_are_asked_further(monkeypatch):
     assert asked == [150, 400]
 
 
+@pytest.mark.slow
 def test_what_is_drawn_is_compared_with_held_out_images_and_a_fifth_that_the_eyes_have_not_used(monkeypatch):
     """A model that draws its training images: they are copies, not the held-out ones, and each set is in its place."""
     images = np.random.default_rng(1).random((120, 4, 5))

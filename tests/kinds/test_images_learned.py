@@ -167,6 +167,7 @@ def test_ten_times_larger_pixels_have_a_density_smaller_by_their_jacobian():
     torch.testing.assert_close(found[0] - found[1], torch.full((6,), 20 * math.log(10)), atol=0.02, rtol=0)
 
 
+@pytest.mark.slow
 def test_classes_come_as_often_as_in_the_data_and_count_as_often():
     """Nine to one, drawn (a binomial test, 1e-6), and in the probability of an image with its label."""
     pick = np.random.default_rng(1).permutation(np.repeat([0, 1], [90, 10]))

@@ -43,6 +43,7 @@ def test_the_value_is_normal_with_the_clocks_variance(place):
     assert abs(z.var() - 1) < z_limit() * math.sqrt(2 / N)
 
 
+@pytest.mark.slow
 def test_increments_are_independent_of_each_other_rows_and_columns():
     """All correlations between four increments, two columns and neighbouring rows vanish; false alarm 1e-6 in all."""
     rows = torch.arange(N)
@@ -73,6 +74,7 @@ def test_neighbouring_seeds_share_no_row():
     assert len(found.unique()) == 1_000
 
 
+@pytest.mark.slow
 def test_it_starts_at_zero_and_is_fine_everywhere():
     """The variance of a million neighbouring increments is the clock's; R04 adds them up."""
     places = torch.arange(LAST - 1_000_000, LAST + 1)

@@ -20,6 +20,7 @@ from scorefield import reports as plots
 # Tables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "shown"), [(1, 1), (3, 3), (5, 5), (16, 16), (20, 16)])
 def test_every_column_has_its_histogram(d, shown):
     data, samples = normal(100, d), normal(80, d, seed=1)
@@ -216,6 +217,7 @@ def test_no_global_state_is_touched(generator, tmp_path):
     np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 
+@pytest.mark.slow
 def test_pyplot_is_never_imported():
     program = "import sys, scorefield.reports.tables; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -114,6 +114,7 @@ def test_a_changed_config_is_never_a_wrong_model(tmp_path, edit):
         scorefield.load(tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ['",f8"', '"f8,f8"', '"(2,3)f8"', '"O"', '"<U9"', '"<M8[s]"', '"complex128"', '"os.system"', '""'],

@@ -43,6 +43,7 @@ def equal_steps() -> tuple[torch.Tensor, torch.Tensor]:
 # ----------------------------------------------------------------------------------------- Vincent's identity
 
 
+@pytest.mark.slow
 @covering(3, process=PROCESSES, density={n: p for n, p in DENSITIES.items() if p.dim == 1}, weight=[None, *WEIGHTS])
 def test_no_model_beats_the_oracle(density, process, weight, monkeypatch):
     """The loss of the exact model is the constant alone."""
