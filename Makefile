@@ -28,7 +28,7 @@ check: lint
 
 test: check wheel
 	$(BIN)/pylint $(DUPLICATES) src tests benchmarks
-	$(BIN)/python -m pytest --quiet --numprocesses 2 -m slow
+	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadgroup -m slow
 	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow" $(SHAPES) $(SHAPED)
 	$(BIN)/scorefield selftest
 	$(BIN)/scorefield selftest --prove

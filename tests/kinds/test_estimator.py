@@ -104,7 +104,7 @@ def test_frames_come_back_with_names_types_and_constants():
     assert list(sample.columns) == list(frame.columns)
     assert (sample["version"] == 2).all()
     assert 1 < sample["visits"].mean() < 5
-    assert estimator.score_samples(frame).shape == (400,)
+    assert estimator.score_samples(frame[:20]).shape == (20,)
     gradient = estimator.score_function(frame)
     assert list(gradient.columns) == list(frame.columns)
     assert (gradient["version"] == 0).all()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scorefield.diffusion.denoisers import Denoiser
 from scorefield.evaluation import metrics
-from scorefield.inference import probability_flow
+from scorefield.inference import probability_flow, step_grid
 from scorefield.inference.samplers import SAMPLERS, SamplerRow, grid_for
 from scorefield.numerics.shapes import Samples, Times
 from scorefield.numerics.tensors import spawn
@@ -93,6 +93,11 @@ class Bench:
         """As many samples of the converged flow from other latents."""
         return self._decode(self.model.prior().sample(len(self.latents), spawn(self.seed, "others")))
 
+    @cached_property
+    def wanted(self) -> Tensor:
+        """Where the model asks for short steps."""
+        return step_grid.density(self.model)
+
     def _decode(self, latents: Tensor) -> Tensor:
         return probability_flow.decode(copy.deepcopy(self.model).double(), latents.double(), tol=CONVERGED).to(latents)
 
@@ -108,7 +113,7 @@ class Bench:
         Raises:
             ValueError: the sampler is unknown.
         """
-        times = grid_for(sampler, self.model, steps)
+        times = grid_for(sampler, self.model, steps, self.wanted)
         row, counted = SAMPLERS[sampler], Counted(self.model)
         rows = len(self.latents) if distance else LATENTS
         *_, last = row.make(spawn(self.seed, "noise", sampler))(counted, self.latents[:rows], times)

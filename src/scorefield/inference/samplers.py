@@ -195,14 +195,16 @@ SAMPLERS: dict[str, SamplerRow] = {
 """The samplers by their name on the command line."""
 
 
-def grid_for(sampler: str, model: Denoiser, steps: int) -> Grid:
+def grid_for(sampler: str, model: Denoiser, steps: int, wanted: Tensor | None = None) -> Grid:
     """Return the times that are optimal for a model, see `step_grid.optimised`; one step if the sampler adapts.
+
+    wanted: `step_grid.density` of the model, where several grids are made of one.
 
     Raises ValueError for an unknown sampler and fewer than one step.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {list(SAMPLERS)}; got {sampler!r}")
-    return grid(model.process, 1) if SAMPLERS[sampler].adapts else optimised(model, steps)
+    return grid(model.process, 1) if SAMPLERS[sampler].adapts else optimised(model, steps, wanted=wanted)
 
 
 def sample_blocks(

@@ -25,7 +25,7 @@ whose cube root is not small. So the pilots walk in float64, even where a networ
 
 
 @torch.no_grad()
-def optimised(model: Denoiser, steps: int, ratio_min: float = RATIO_MIN) -> Grid:
+def optimised(model: Denoiser, steps: int, ratio_min: float = RATIO_MIN, wanted: Tensor | None = None) -> Grid:
     """Return steps + 1 decreasing times from t_max to t_min that share the error of a walk evenly among its steps.
 
     In z = x / sqrt(a^2 v + s^2), v the mean variance of the data, a Gaussian stands still, and a step of order 2 over h
@@ -38,6 +38,7 @@ def optimised(model: Denoiser, steps: int, ratio_min: float = RATIO_MIN) -> Grid
         model: Whose walks they are for.
         steps: One less than there are times.
         ratio_min: The ratio s/a at t_min.
+        wanted: `density` of the model down to ratio_min, where several grids are made of one.
 
     Raises:
         ValueError: fewer than one step.
@@ -46,15 +47,17 @@ def optimised(model: Denoiser, steps: int, ratio_min: float = RATIO_MIN) -> Grid
     if steps < 1 or not model.spread > 0:
         return times.grid(model.process, steps, math.inf, ratio_min)
     even = times.grid(model.process, PILOT_STEPS, math.inf, ratio_min)
-    log_ratio, density = model.process.ratio(even).log(), _density(model, even)
-    share = torch.cat([density.new_zeros(1), density.cumsum(0) / density.sum()])
-    wanted = torch.linspace(0, 1, steps + 1, dtype=torch.float64)[1:-1]
-    inside = torch.from_numpy(np.interp(wanted, share, log_ratio)).exp_()
+    log_ratio, wanted = model.process.ratio(even).log(), density(model, ratio_min) if wanted is None else wanted
+    share = torch.cat([wanted.new_zeros(1), wanted.cumsum(0) / wanted.sum()])
+    inner = torch.linspace(0, 1, steps + 1, dtype=torch.float64)[1:-1]
+    inside = torch.from_numpy(np.interp(inner, share, log_ratio)).exp_()
     return torch.cat([even[:1], model.process.time(inside), even[-1:]])
 
 
-def _density(model: Denoiser, even: Grid) -> Tensor:
-    """Return how many steps each part of an even grid asks for, in no unit."""
+@torch.no_grad()
+def density(model: Denoiser, ratio_min: float = RATIO_MIN) -> Tensor:
+    """Return how many steps each of PILOT_STEPS parts of an even grid asks for, in no unit; see `optimised`."""
+    even = times.grid(model.process, PILOT_STEPS, math.inf, ratio_min)
     x = model.prior().sample(PILOTS, spawn(0, "pilots")).double()
     states = torch.stack([x, *adams()(model, x, even)]).cpu()
     a, s = model.process.mean_coef(even), model.process.std(even)

@@ -46,7 +46,8 @@ def run(out: Path, *, seeds: int = 10, quick: bool = False, full: bool = False) 
     drawn = unet.sample(net, count, 0, steps)
     save_figure(published_grid(drawn), out / "as-published" / "samples.png")
     save_figure(loss_figure(losses), out / "as-published" / "loss.png")
-    estimator = ImageDensity(time_budget=seconds, random_state=0)
+    allowed = {"max_iter": QUICK_STEPS} if quick else {"time_budget": seconds}
+    estimator = ImageDensity(random_state=0, **allowed)
     estimator.fit(train.pixels[: len(rows), 0], None if quick else train.labels)
     ours = torch.from_numpy(estimator.sample(count, random_state=0)).reshape(count, -1).float() / 255
     save_figure(published_grid(ours), out / "corrected" / "samples.png")

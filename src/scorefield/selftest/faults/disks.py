@@ -68,7 +68,7 @@ def _faults_of_runs(place: Path, plan: Plan) -> Iterator[tuple[str, Fault, str]]
     for k in range(plan.of(1, 4, 20)):
         size = log + 1 + 100 * k // plan.of(1, 4, 20)
         limit = partial(_limit, size)
-        yield f"a disk with room for {size} bytes of a log", partial(at, resuming, "append", limit, 4, is_log), LOG
+        yield f"a disk with room for {size} bytes of a log", partial(at, resuming, "append", limit, 1, is_log), LOG
     yield "a full device, checkpoint", lambda: at(Path, "open", _full, 1, _weights_written), "checkpoints/"
     yield "a full device, log", lambda: at(Path, "open", _full, 5, is_log), LOG
     yield "a failing sync of a checkpoint", lambda: at(atomic, "_sync", _raise(errno.EIO)), "checkpoints/"

@@ -21,8 +21,8 @@ from scorefield.selftest.faults.resuming import content
 from scorefield.selftest.report import Check, Entry, Failures, Plan
 from scorefield.training.config import Config
 
-EVERY, SAVES = 3, 20
-"""Steps from one checkpoint of the small run to the next, and how many it has."""
+EVERY, SAVES = 20, 6
+"""Steps from one checkpoint of the small run to the next, see `budget.grain`, and how many it has."""
 
 WEIGHTS = "model.safetensors"
 LOG = "metrics.jsonl"
