@@ -101,8 +101,8 @@ def _fit(out: Path, cause: AbstractContextManager, code: int | None, words: str)
         for name, value in safetensors.load(path.read_bytes()).items():
             if not bool(value.isfinite().all()):
                 return f"{path.relative_to(out)} holds {name} that is not finite"
-    if not written:
-        return "no checkpoint was left"
+    if not written:  # which is right where it ended before the first
+        return None if code is None and ended.code == 1 else "no checkpoint was left"
     read = run(scorefield("sample", out, "-n", 5, "--out", out / "samples.csv", "--quiet"))
     if read.code:
         return f"its model gave no samples: {read.told}"

@@ -78,10 +78,10 @@ def solver_errors(start: float, stop: float) -> list[float]:
 
 
 def adaptive_errors(name: str, process: Process) -> list[float]:
-    """Return the errors of a sampler that adapts, in tolerances, at two of them.
+    """Return the errors of a sampler that adapts, in tolerances, at two of them: nine rows in ten are below.
 
     The flow's is that of the Gaussian in closed form; the SDE's, on one Brownian path, is that of a tenth of the
-    smaller tolerance.
+    smaller tolerance, which a row near the border between modes can leave by any distance.
     """
     grid = smooth_grid(process, 1, 30.0 if process.ratio(f64(process.t_max)) > 30 else 3.0, 0.03)
     if name == "adaptive_flow":
@@ -91,12 +91,13 @@ def adaptive_errors(name: str, process: Process) -> list[float]:
         end = lambda tol: next(adaptive_flow(tol)(model, x, grid))
     elif name == "adaptive_sde":
         model, tolerances = ExactDenoiser(DENSITIES["mixture-2d"], process), [1e-1, 2e-2]
-        x = model.prior().sample(20, Generator().manual_seed(0))
+        x = model.prior().sample(100, Generator().manual_seed(0))
         end = lambda tol: next(adaptive_sde(tol, Generator().manual_seed(1))(model, x, grid))
         truth = end(2e-3)
     else:
         raise NotImplementedError(f"no tolerance of {name} is known")
-    return [float((end(tol) - truth).square().mean().sqrt()) / tol / model.spread for tol in tolerances]
+    rows = lambda tol: (end(tol) - truth).square().mean(1).sqrt() / tol / model.spread
+    return [float(rows(tol).quantile(0.9)) for tol in tolerances]
 
 
 def gaussian_orders(fixed: Sequence[str], usual: Mapping[str, Process]) -> Iterator[Check]:
