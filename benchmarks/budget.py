@@ -57,9 +57,12 @@ BUSY = "while True: pass"
 
 
 def command(*arguments: object, code: str | None = None) -> str:
-    """Run scorefield, or Python code in its place; return what it printed."""
+    """Run scorefield, or Python code in its place; return what it printed, the reason where a budget is too short."""
     start = ["-m", "scorefield"] if code is None else ["-c", code]
-    done = subprocess.run([sys.executable, *start, *map(str, arguments)], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *start, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode == 2 and "too short" in done.stderr:
+        return done.stderr
+    done.check_returncode()
     return done.stdout
 
 
@@ -137,11 +140,13 @@ def beside(busy: int) -> Iterator[None]:
 
 
 def fit_in(data: tuple[object, ...], seconds: float, folder: Path) -> dict:
-    """Fit with a budget; return its steps, the seconds of training, and those of the whole command."""
+    """Fit with a budget; return its steps, the seconds of training and of the whole command, or why it was refused."""
     run = folder / "run"
     began = time.perf_counter()
-    command("fit", *data, "--out", run, "--budget", f"{seconds}s", "--force", "--quiet")
+    told = command("fit", *data, "--out", run, "--budget", f"{seconds}s", "--force", "--quiet")
     whole = time.perf_counter() - began
+    if told:
+        return {"budget": seconds, "refused": told.strip()}
     last = json.loads((run / "timing.jsonl").read_text().splitlines()[-1])
     return {"budget": seconds, "training": last["seconds"], "whole": round(whole, 1), "steps": last["step"]}
 
