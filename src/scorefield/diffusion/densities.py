@@ -10,10 +10,10 @@ from torch import Generator, Tensor
 from scorefield.numerics.shapes import PerSample, Rows, Samples, Times
 from scorefield.numerics.tensors import in_blocks, match, normal
 
-ROWS = 256
-"""Rows are handled in blocks of this many, a batch of training; of more or fewer where the next two say so."""
+ROWS = 128
+"""Rows are handled in blocks of this many, which fit in caches; of more or fewer where the next two say so."""
 
-LITTLE = 2**12
+LITTLE = 2**11
 """A block has at least this many numbers, since small blocks cost time,"""
 
 BLOCK = 2**22
