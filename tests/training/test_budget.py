@@ -72,6 +72,15 @@ def test_the_average_is_a_fifth_of_all_steps_old():
     assert Falling(Budget(1.0)).decay(77) == Falling(1000).decay(77)
 
 
+@pytest.mark.parametrize("seconds", [150, 200, 400, 1_000, 3_000])
+def test_reports_that_take_long_are_counted(seconds):
+    """A step takes a second, a report twelve: the end, its report included, is off by less than a report."""
+    takes = lambda k: 1.0 + 12.0 * Falling(10**6).due(k - 1)
+    _, steps = steps_by(seconds, takes)
+    end = sum(map(takes, range(1, steps + 1))) + 12.0
+    assert abs(end - seconds) < 12
+
+
 def test_the_rate_rises_is_level_and_falls_in_equal_steps_to_zero():
     rates = [Falling(1000).rate(k) for k in range(1001)]
     assert rates[:100] == [(k + 1) / 100 for k in range(100)]

@@ -4,6 +4,7 @@ import abc
 import math
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable
 
 WARM_UP = 100
@@ -27,7 +28,8 @@ class Budget:
     """So many seconds of the clock for training, its reports and checkpoints included.
 
     The fall begins after the first L steps with e(L) + (e(L) - e(L - L // 4)) >= seconds, where e are the elapsed
-    seconds: it is expected to take as long as the last L // 4 steps took, which are as many.
+    seconds: it is expected to take as long as the last L // 4 steps took, which are as many, and what the reports take
+    that it has more, by the last ones.
 
     spent: the seconds that the steps before `begin` took, as if all of them took the same time.
     """
@@ -39,9 +41,10 @@ class Budget:
         """Start the clock where so many steps have been taken."""
         self._elapsed = array("d", (self.spent * k / max(1, step) for k in range(step + 1)))
         self._began = self.clock() - self.spent
+        self._reports: deque[float] = deque([0.0], 4)
 
-    def must_fall(self, step: int) -> bool:
-        """Return, once after each step, whether the fall must begin.
+    def must_fall(self, step: int, due: Callable[[int], bool]) -> bool:
+        """Return, once after each step and before its report, whether the fall must begin; due: where reports are.
 
         Raises TooShort where it would before LEAST steps are certain. So that nobody waits for that, it is raised as
         soon as a quarter of the time after the first step has shown it; the first step is apart since it allocates
@@ -52,7 +55,9 @@ class Budget:
         if step == 1:
             return False
         first = self._elapsed[1]
-        falling = 2 * now - self._elapsed[step - step // (FALL - 1)] >= self.seconds
+        if due(step - 1):  # its report lies in the seconds of this step
+            self._reports.append(now - 2 * self._elapsed[step - 1] + self._elapsed[step - 2])
+        falling = self._expected(step, due) >= self.seconds
         needed = now + (LEAST - step) * (now - first) / (step - 1)
         hopeless = needed > self.seconds and 4 * (now - first) >= self.seconds - first
         if total(step) < LEAST and (falling or hopeless):
@@ -61,6 +66,16 @@ class Budget:
                 f"give at least {math.ceil(1.5 * needed)} s"
             )
         return falling
+
+    def _expected(self, step: int, due: Callable[[int], bool]) -> float:
+        """Return the seconds at the end of a fall that begins after so many steps."""
+        fall, now = step // (FALL - 1), self._elapsed[step]
+        expected = 2 * now - self._elapsed[step - fall]
+        report = max(0.0, sum(self._reports) / len(self._reports))
+        if abs(self.seconds - expected) < 4 * report:  # they may decide
+            more = 1 + sum(map(due, range(step, step + fall))) - sum(map(due, range(step - fall, step)))
+            expected += more * report
+        return expected
 
 
 class Schedule(abc.ABC):
@@ -99,7 +114,7 @@ class Schedule(abc.ABC):
 
     def observe(self, step: int) -> None:
         """Note the time after each step, where the clock decides. Raises TooShort; see `Budget`."""
-        if self.budget is not None and self.steps is None and self.budget.must_fall(step):
+        if self.budget is not None and self.steps is None and self.budget.must_fall(step, self.due):
             self.settle(step)
 
     def settle(self, level: int) -> None:
