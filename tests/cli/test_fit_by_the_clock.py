@@ -65,7 +65,8 @@ def test_the_clock_decides_on_threads_and_a_number_of_steps_does_not(tmp_path, r
     monkeypatch.setattr("scorefield.cli.fit.fastest", lambda most: 10 + most)
     assert run_main("fit", *DATA, "--out", tmp_path / "a", "--budget", "1m", "--quiet")[0] == 0
     assert run_main("fit", *DATA, "--out", tmp_path / "b", "--steps", 2, "--quiet")[0] == 0
-    assert used == [11, 1]
+    assert run_main("fit", *DATA, "--out", tmp_path / "c", "--budget", "1m", "--threads", 1, "--quiet")[0] == 0
+    assert used == [11, 1, 1]
 
 
 @pytest.mark.parametrize(("options", "used"), [((), 2), (("--threads", 1), 1)])

@@ -72,6 +72,17 @@ def test_the_average_is_a_fifth_of_all_steps_old():
     assert Falling(Budget(1.0)).decay(77) == Falling(1000).decay(77)
 
 
+def test_the_first_step_after_a_kill_says_nothing_of_reports():
+    """A step takes a second, but the first of a process fifty: step 161 follows a report that another process wrote."""
+    slow_start = iter([50.0]).__next__
+    cost = lambda k: slow_start() if k == 1 else 1.0
+    schedule = Falling(Budget(1_000.0, 160.0, ticking(cost)))
+    schedule.begin(160)
+    schedule.observe(161)
+    schedule.observe(162)
+    assert sum(schedule.budget._reports) == 0
+
+
 @pytest.mark.parametrize("seconds", [150, 200, 400, 1_000, 3_000])
 def test_reports_that_take_long_are_counted(seconds):
     """A step takes a second, a report twelve: the end, its report included, is off by less than a report."""

@@ -23,7 +23,7 @@ Say = Callable[..., None]
 def run(options: Fit) -> None:
     """Learn the score of a data set; the same command again goes on, or does nothing where all is done."""
     say, lap, kind = console.speaker(options), console.stopwatch(), kind_of(options.data)
-    by_the_clock = options.steps is None
+    by_the_clock = options.steps is None and options.threads is None
     opening.start(options, fastest(kind.threads()) if by_the_clock else kind.threads())
     request = request_of(options)
     _check_options(options, request, kind)

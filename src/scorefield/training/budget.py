@@ -40,7 +40,7 @@ class Budget:
     def begin(self, step: int) -> None:
         """Start the clock where so many steps have been taken."""
         self._elapsed = array("d", (self.spent * k / max(1, step) for k in range(step + 1)))
-        self._began = self.clock() - self.spent
+        self._began, self._from = self.clock() - self.spent, step
         self._reports: deque[float] = deque([0.0], 4)
 
     def must_fall(self, step: int, due: Callable[[int], bool]) -> bool:
@@ -55,7 +55,7 @@ class Budget:
         if step == 1:
             return False
         first = self._elapsed[1]
-        if due(step - 1):  # its report lies in the seconds of this step
+        if due(step - 1) and step > self._from + 1:  # its report lies in the seconds of this step
             self._reports.append(now - 2 * self._elapsed[step - 1] + self._elapsed[step - 2])
         falling = self._expected(step, due) >= self.seconds
         needed = now + (LEAST - step) * (now - first) / (step - 1)

@@ -31,7 +31,8 @@ def fastest(most: int) -> int:
     long as one. Each number is given up as soon as it is slower than a smaller one.
     """
     before, best, least = torch.get_num_threads(), 1, math.inf
-    for threads in sorted({most, *(2**k for k in range(most.bit_length()))}):
+    tried = sorted({most, *(2**k for k in range(most.bit_length()))})
+    for threads in tried if most > 1 else []:
         torch.set_num_threads(threads)
         if (took := _seconds(least)) < least:
             best, least = threads, took
