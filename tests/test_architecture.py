@@ -145,6 +145,25 @@ def test_importing_and_helping_load_nothing_heavy_and_take_under_half_a_second(c
     assert spent < 0.5
 
 
+def test_a_fit_and_log_densities_load_neither_matplotlib_nor_the_compiler_of_pytorch(tmp_path):
+    """They take 0.6 and 1.3 s."""
+    out, points = str(tmp_path / "run"), tmp_path / "points.csv"
+    points.write_text("x1,x2\n0,0\n")
+    code = f"""
+import sys
+from scorefield.cli import main
+fit = ["fit", "moons", "--rows", "60", "--steps", "1", "--quiet", "--out", {out!r}]
+for words in (fit, ["logprob", {out!r}, {str(points)!r}, "--out", {out + ".csv"!r}, "--quiet"]):
+    sys.argv = ["scorefield", *words]
+    try:
+        main()
+    except SystemExit as done:
+        assert not done.code
+print([m for m in ("matplotlib", "torch._dynamo") if m in sys.modules])
+"""
+    assert run_python(code) == "[]"
+
+
 def test_loading_everything_changes_no_global_state():
     code = """
 import torch, numpy, random, matplotlib, pandas, pyarrow.parquet, rich.progress, tyro, sklearn.neighbors, scipy.stats

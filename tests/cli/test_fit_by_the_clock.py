@@ -10,6 +10,7 @@ from commands import refused
 from scorefield.runs import folder as runs
 from scorefield.runs import resuming
 from scorefield.training.budget import Budget
+from scorefield.training.optimizers import Adam
 
 DATA = ("mixture-1d", "--rows", 9)
 """So few rows have one network and no choice of a base."""
@@ -18,13 +19,13 @@ DATA = ("mixture-1d", "--rows", 9)
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
     """A clock on which each step takes a second, and nothing else takes any."""
-    steps, step = [0.0], torch.optim.Adam.step
+    steps, step = [0.0], Adam.step
 
     def take(self, *arguments):
         steps[0] += 1
         return step(self, *arguments)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", take)
+    monkeypatch.setattr(Adam, "step", take)
     monkeypatch.setattr(resuming, "perf_counter", lambda: steps[0])
     monkeypatch.setattr(resuming, "Budget", partial(Budget, clock=lambda: steps[0]))
 

@@ -9,7 +9,7 @@ from cases import F64, Wavy, z_limit
 from torch.testing import assert_close
 
 from scorefield.numerics.divergence import along, value_and_divergence
-from scorefield.numerics.tensors import signs_like
+from scorefield.numerics.tensors import normal, signs_like, spawn
 from scorefield.selftest.numbers.traces import probe_statistics
 
 EVENTS = [(1,), (6,), (2, 3, 2)]
@@ -198,3 +198,20 @@ def test_a_sketch_without_probes_or_with_a_step_is_named(count, sketch, step):
     probes = None if count is None else torch.ones(count, 2, 4, dtype=F64)
     with pytest.raises(ValueError, match=f"a sketch of {sketch} needs more probes than that, and no step; got"):
         value_and_divergence(torch.sin, x, probes, step, sketch)
+
+
+@pytest.mark.parametrize("sketch", [0, 2])
+def test_without_gradients_the_numbers_are_the_same(sketch):
+    """And have no graph; a field that does not depend on x has no divergence."""
+    x, probes = (normal(shape, torch.zeros(1), spawn(7)) for shape in ((5, 3), (6, 5, 3)))
+    field = lambda x: torch.sin(x @ matrix) + x.prod(1, keepdim=True)
+    matrix = normal((3, 3), x, spawn(8)).requires_grad_()
+    value, divergence = value_and_divergence(field, x, probes, sketch=sketch)
+    assert value.requires_grad
+    with torch.no_grad():
+        found = value_and_divergence(field, x, probes, sketch=sketch)
+        still = value_and_divergence(lambda x: torch.ones(5, 3), x, probes, sketch=0)
+    assert not any(each.requires_grad for each in found)
+    assert torch.equal(found[0], value.detach())
+    assert_close(found[1], divergence.detach(), rtol=1e-5, atol=1e-5)
+    assert torch.equal(still[1], torch.zeros(6, 5))

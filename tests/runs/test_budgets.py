@@ -17,6 +17,7 @@ from scorefield.runs.checkpoint import CheckpointError
 from scorefield.training.budget import Budget, Cosine, Falling, Schedule, TooShort
 from scorefield.training.config import Config
 from scorefield.training.learner import Learner
+from scorefield.training.optimizers import Adam
 from scorefield.training.problem import Part, Prepared
 
 ROWS = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
@@ -31,13 +32,13 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
     """A clock on which each step takes a second, and nothing else takes any; it goes on over all runs of a test."""
-    steps, step = [0.0], torch.optim.Adam.step
+    steps, step = [0.0], Adam.step
 
     def take(self, *arguments):
         steps[0] += 1
         return step(self, *arguments)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", take)
+    monkeypatch.setattr(Adam, "step", take)
     monkeypatch.setattr(resuming, "perf_counter", lambda: steps[0])
     monkeypatch.setattr(resuming, "Budget", partial(Budget, clock=lambda: steps[0]))
     return steps
@@ -118,7 +119,7 @@ def test_a_run_by_the_clock_is_the_run_by_its_number_of_steps(tmp_path, whole):
 def test_a_run_killed_at_a_step_ends_with_the_same_bytes(tmp_path, whole, kill, step, last, known):
     """In the level part, in the first step of the fall, in the fall, in the last step."""
     run = made(tmp_path / "run")
-    kill(torch.optim.Adam, "step", step)
+    kill(Adam, "step", step)
     with pytest.raises(Killed):
         trained(run.folder)
     assert runs.read(run.folder).config.steps == known
@@ -175,7 +176,7 @@ def test_an_unfinished_run_of_the_old_format_ends_by_the_old_law(tmp_path, kill)
         patch.setattr(runs, "FORMAT", 6)
         for name in ("old", "law"):
             made(tmp_path / name, 120)
-    kill(torch.optim.Adam, "step", 70)
+    kill(Adam, "step", 70)
     with pytest.raises(Killed):
         trained(tmp_path / "old")
     assert "stopped at step 60 of 120" in loading.load(runs.read(tmp_path / "old"), 2).notes[0]
@@ -189,7 +190,7 @@ def test_an_unfinished_run_of_the_old_format_ends_by_the_old_law(tmp_path, kill)
 
 def test_an_unfinished_run_by_the_clock_loads_with_the_steps_that_it_took(tmp_path, kill):
     run = made(tmp_path / "run")
-    kill(torch.optim.Adam, "step", 33)
+    kill(Adam, "step", 33)
     with pytest.raises(Killed):
         trained(run.folder)
     found = loading.load(runs.read(run.folder), 2)

@@ -58,7 +58,7 @@ def test_the_average_has_no_graph():
 def test_each_step_takes_the_rate_of_its_schedule():
     schedule = Falling(20)
     trainer = Trainer(learned(VP(), "v", 1), schedule, learning_rate=2.0)
-    rates = [trainer.optimizers["optimizer"].param_groups[0]["lr"] for _ in trainer.run(quadratic(trainer))]
+    rates = [trainer.optimizers["optimizer"].lr for _ in trainer.run(quadratic(trainer))]
     assert rates == [2.0 * schedule.rate(k) for k in range(20)]
 
 

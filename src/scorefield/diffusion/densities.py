@@ -8,16 +8,13 @@ import torch
 from torch import Generator, Tensor
 
 from scorefield.numerics.shapes import PerSample, Rows, Samples, Times
-from scorefield.numerics.tensors import in_blocks, match, normal
+from scorefield.numerics.tensors import in_blocks, match, normal, shares
 
-ROWS = 128
-"""Rows are handled in blocks of this many, which fit in caches; of more or fewer where the next two say so."""
+ROWS, LITTLE, BLOCK = 128, 2**11, 2**22
+"""Rows meet other rows in blocks of ROWS, of more where a block had less than LITTLE numbers, of fewer above BLOCK."""
 
-LITTLE = 2**11
-"""A block has at least this many numbers, since small blocks cost time,"""
-
-BLOCK = 2**22
-"""and at most this many, for the memory."""
+CACHED = 2**17
+"""A block of a mixture has at most so many numbers: memory that is taken and given back costs more than it holds."""
 
 
 def posterior_of_rows(
@@ -40,17 +37,17 @@ def posterior_of_rows(
         logits = located @ matrix  # less |x/a|^2 (a/S)^2 / 2
         if log_weights is not None:
             logits = logits + log_weights
-        weights = (logits - logits.amax(1, keepdim=True).detach()).to(x).softmax(1)
+        weights = shares((logits - logits.amax(1, keepdim=True).detach()).to(x))
         return (weights @ rows.flatten(1),)
 
-    mean = in_blocks(weighted, located, size=_block(len(rows)))[0].reshape(x.shape)
+    mean = in_blocks(weighted, located, size=_block(len(rows), BLOCK))[0].reshape(x.shape)
     residual = (x - a * mean) / variance.to(x)
     return mean + a * std**2 * residual, s * residual
 
 
-def _block(numbers: int) -> int:
+def _block(numbers: int, most: int) -> int:
     """Return how many rows make a block if each needs so many numbers."""
-    return max(1, min(max(ROWS * numbers, LITTLE), BLOCK) // numbers)
+    return max(1, min(max(ROWS * numbers, LITTLE), most) // numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +79,9 @@ class GaussianMixture:
     means: Tensor
     covariances: Tensor
     _eigen: tuple[Tensor, Tensor] = field(init=False, repr=False)
-    """Eigenvalues (k or 1, d) and eigenvectors (k or 1, d, d) of the covariances."""
+    """Eigenvalues (k or 1, d) and eigenvectors Q (k or 1, d, d) of the covariances."""
+    _turned: tuple[Tensor, Tensor] = field(init=False, repr=False)
+    """All Q side by side, (d, k d or d), to turn a row into each eigenbasis by one product, and Q_k' m_k, (k, d)."""
     _std: float | None = field(init=False, repr=False)
     """The standard deviation that all components share in every direction, None where they do not."""
 
@@ -110,6 +109,8 @@ class GaussianMixture:
             raise ValueError("covariances must be symmetric with eigenvalues that are not negative")
         rounding = torch.finfo(values.dtype).eps * d * values[:, -1:]
         object.__setattr__(self, "_eigen", (values.where(values > rounding, 0), vectors))  # a rounded zero is zero
+        turned = vectors.permute(1, 0, 2).reshape(d, -1), (self.means[:, None] @ vectors)[:, 0]
+        object.__setattr__(self, "_turned", turned)
         variance = self.covariances[0, 0, 0]
         isotropic = torch.equal(self.covariances, variance * torch.eye(d).to(variance)[None])
         object.__setattr__(self, "_std", float(variance.sqrt()) if isotropic else None)
@@ -226,42 +227,40 @@ class GaussianMixture:
     def _split(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         log_joint, solved = self._joint(x, a, s)
         values, _ = self._eigen
-        clean = log_joint.softmax(1) @ self.means + self._residual(log_joint, match(a, solved) * values * solved)
+        clean = shares(log_joint) @ self.means + self._residual(log_joint, match(a, solved) * values * solved)
         return clean, match(s, x) * self._residual(log_joint, solved)
 
     def _noise_and_divergence(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         log_joint, solved = self._joint(x, a, s)
         values, _ = self._eigen
         trace = (match(a, solved) ** 2 * values + match(s, solved) ** 2).reciprocal().sum(-1)
-        spread = (log_joint.softmax(1) * (trace - solved.square().sum(-1))).sum(1)
+        spread = (shares(log_joint) * (trace - solved.square().sum(-1))).sum(1)
         residual = self._residual(log_joint, solved)
         return match(s, x) * residual, s * (spread + residual.square().sum(1))
 
     def _joint(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return log w_k N(x; a m_k, S_k) as (n, k) and S_k^-1 (x - a m_k) in the eigenbasis as (n, k, d)."""
-        values, vectors = self._eigen
-        centred = x[:, None] - match(a, x[:, None]) * self.means
-        shared = len(vectors) == 1
-        rotated = centred @ vectors[0] if shared else torch.einsum("nki,kij->nkj", centred, vectors)
-        spread = match(a, rotated) ** 2 * values + match(s, rotated) ** 2
-        solved = rotated / spread
-        log_norm = (2 * math.pi * spread).log().sum(-1)
-        return self.weights.log() - ((rotated * solved).sum(-1) + log_norm) / 2, solved
+        values, (turn, located) = self._eigen[0], self._turned
+        turned = (x @ turn).reshape(len(x), len(values), self.dim) - match(a, x[:, None]) * located
+        spread = match(a, turned) ** 2 * values + match(s, turned) ** 2
+        solved = turned / spread
+        log_norm = spread.log().sum(-1) + self.dim * math.log(2 * math.pi)
+        return self.weights.log() - ((turned * solved).sum(-1) + log_norm) / 2, solved
 
     def _residual(self, log_joint: Tensor, solved: Tensor) -> Tensor:
         """Return sum_k r_k Q_k v_k for v = solved (n, k, d) in the eigenbases Q_k; r_k are the responsibilities."""
-        weighted = log_joint.softmax(1)[..., None] * solved
+        weighted = shares(log_joint)[..., None] * solved
         _, vectors = self._eigen
         if len(vectors) == 1:
             return weighted.sum(1) @ vectors[0].mT
-        return torch.einsum("nkj,kij->ni", weighted, vectors)
+        return weighted.flatten(1) @ vectors.mT.flatten(0, 1)
 
     def _by_rows(
         self, function: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]], x: Samples, a: Times, s: Times
     ) -> tuple[Tensor, ...]:
         """Return what a function of x (n, d), a and s (n,) gives; the bits of a row are its own."""
         rows = [t if t.ndim else t.expand(len(x)) for t in (a.to(x), s.to(x))]
-        return in_blocks(function, x, *rows, size=_block(self.means.numel()))
+        return in_blocks(function, x, *rows, size=_block(self.means.numel(), CACHED))
 
     def _check_density(self, x: Tensor) -> None:
         if x.ndim != 2 or x.shape[1] != self.dim:

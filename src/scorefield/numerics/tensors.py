@@ -38,6 +38,16 @@ def power(x: Tensor, exponent: float) -> Tensor:
     return (exponent * x.log()).exp()
 
 
+def shares(logits: Tensor) -> Tensor:
+    """Return the softmax of logits (n, k) over k, where shares below the square of the type's rounding are 0.
+
+    They would add nothing to a mean, but some are too small for a full mantissa, and a processor takes up to ten times
+    as long for a product with such numbers.
+    """
+    found = logits.softmax(1)
+    return found.where(found > torch.finfo(found.dtype).eps ** 2, 0)
+
+
 def in_blocks(function: Callable[..., tuple[Tensor, ...]], *rows: Tensor, size: int) -> tuple[Tensor, ...]:
     """Return what a function makes of tensors of n rows each, called with `size` of them at a time.
 

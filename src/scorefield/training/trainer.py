@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from scorefield.diffusion.denoisers import ScoreModel
 from scorefield.training.budget import Falling, Schedule
-from scorefield.training.optimizers import Muon, suits
+from scorefield.training.optimizers import Adam, Muon, Optimizer, suits
 
 SKIPS = 10
 """Training ends after so many steps in a row whose loss or gradient is not finite."""
@@ -49,8 +49,7 @@ class Trainer:
         convolves = any(isinstance(layer, nn.Conv2d) for layer in layers)
         matrices = [layer.weight for layer in layers if convolves and suits(layer.weight)]
         others = [weight for weight in model.parameters() if all(weight is not matrix for matrix in matrices)]
-        adam = torch.optim.Adam(others, lr=learning_rate, fused=True)
-        self.optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": adam}
+        self.optimizers: dict[str, Optimizer] = {"optimizer": Adam(others, learning_rate)}
         if matrices:
             self.optimizers["muon"] = Muon(matrices, MUON_RATE * learning_rate)
 
@@ -101,8 +100,7 @@ class Trainer:
     def _update(self) -> None:
         self.in_a_row = 0
         for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = optimizer.defaults["lr"] * self.schedule.rate(self.step)
+            optimizer.lr = optimizer.highest * self.schedule.rate(self.step)
             optimizer.step()
         joining = 1 - self.schedule.decay(self.step)
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), joining)
@@ -112,7 +110,7 @@ class Trainer:
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         state |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         for kind, optimizer in self.optimizers.items():
-            for index, moments in optimizer.state_dict()["state"].items():
+            for index, moments in enumerate(optimizer.moments):
                 state |= {f"{kind}.{index}.{name}": value for name, value in moments.items()}
         state |= {name: torch.tensor(getattr(self, name)) for name in COUNTS}
         return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
@@ -132,11 +130,11 @@ class Trainer:
                 index, key = name.split(".", 1)
                 moments.setdefault(int(index), {})[key] = value
             self._check_moments(kind, moments)
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+            optimizer.load(moments)
 
     def _check_moments(self, kind: str, moments: dict[int, dict[str, Tensor]]) -> None:
         """Raise ValueError for moments that are not those of the weights: fused steps would write beyond them."""
-        weights = [weight for group in self.optimizers[kind].param_groups for weight in group["params"]]
+        weights = self.optimizers[kind].weights
         kind_of = lambda value: (value.shape, value.dtype)
         for index, found in moments.items():
             rest = [kind_of(value) for name, value in found.items() if name != "step"]

@@ -18,8 +18,6 @@ from scorefield.kinds.images.problem import ImageProblem
 from scorefield.kinds.images.settings import choose_settings
 from scorefield.kinds.images.units import PixelTransform
 from scorefield.kinds.kind import Drawing, Kind, Opened, Request, Settings
-from scorefield.reports import images as pictures
-from scorefield.reports.figures import save
 from scorefield.runs import loading
 from scorefield.runs.folder import Run
 from scorefield.training.threads import cores
@@ -119,6 +117,9 @@ class ImageKind(Kind):
         return evaluate(opened.estimator, train, held_out, seed), notes
 
     def plot(self, opened: Opened, folder: Path) -> list[str]:
+        from scorefield.reports import images as pictures  # matplotlib, for which other commands need not wait
+        from scorefield.reports import save
+
         estimator: ImageDensity = opened.estimator
         transform = estimator.transform_
         train, _, _ = source.known(opened.run, transform, None)

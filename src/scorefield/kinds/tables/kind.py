@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from scorefield import data
-from scorefield import reports as plots
 from scorefield.data import toys
 from scorefield.inference import frontier
 from scorefield.inference.samplers import SAMPLERS, STEPS
@@ -20,7 +19,6 @@ from scorefield.kinds.tables.problem import TableProblem, choose_transform, in_m
 from scorefield.kinds.tables.settings import choose_settings
 from scorefield.kinds.tables.source import TableSource, bounds_of
 from scorefield.kinds.tables.units import TableTransform
-from scorefield.reports import frontier as drawn
 from scorefield.runs import folder as runs
 from scorefield.runs import loading, recommendation
 from scorefield.runs.folder import Run
@@ -141,6 +139,8 @@ class TableKind(Kind):
         return evaluate(opened.estimator, held_out, train, seed, notes), []
 
     def plot(self, opened: Opened, folder: Path) -> list[str]:
+        from scorefield import reports  # matplotlib, for which other commands need not wait
+
         estimator, notes = opened.estimator, list[str]()
         shown = known_rows(opened, notes)
         drawn = estimator.sample(min(len(shown), SHOWN), random_state=0)
@@ -148,7 +148,7 @@ class TableKind(Kind):
         samples = pd.DataFrame(drawn, columns=names)
         log_density = lambda points: estimator.score_samples(pd.DataFrame(points, columns=names))
         gradient = lambda points: np.asarray(estimator.score_function(pd.DataFrame(points, columns=names)))
-        plots.save(plots.overview(shown, samples, log_density, gradient), folder / "overview.png")
+        reports.save(reports.overview(shown, samples, log_density, gradient), folder / "overview.png")
         return notes
 
 
@@ -174,11 +174,13 @@ def _sampler_for(opened: Opened, asked: Drawing) -> tuple[str, int, str]:
         raise ValueError("--tol chooses the sampler and its steps; leave out --sampler and --steps, or --tol")
     model, path = opened.estimator.model_, opened.run.folder / FRONTIER
     kept = recommendation.read(path, model)
+    if kept or asked.tol is not None:
+        from scorefield.reports.frontier import describe
     if asked.tol is not None:
         point = frontier.choose(model, asked.tol, points=kept[2] if kept else ())
-        return point.sampler, point.steps, drawn.describe(point)
+        return point.sampler, point.steps, describe(point)
     if kept and not chosen:
-        return kept[1].sampler, kept[1].steps, f"as {path} recommends: {drawn.describe(kept[1])}"
+        return kept[1].sampler, kept[1].steps, f"as {path} recommends: {describe(kept[1])}"
     sampler = asked.sampler or "adams"
     if sampler in SAMPLERS and SAMPLERS[sampler].adapts and asked.steps is not None:
         return sampler, asked.steps, f"{sampler} chooses its own steps; --steps has no part in it"

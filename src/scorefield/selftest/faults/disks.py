@@ -11,8 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
-import torch
-
 from scorefield.data import atomic
 from scorefield.runs import checkpoint, resuming
 from scorefield.runs import folder as runs
@@ -20,6 +18,7 @@ from scorefield.selftest.faults.forked import Ended, at, copy, differs, run, sco
 from scorefield.selftest.faults.resuming import content, fit
 from scorefield.selftest.faults.saves import LOG, WEIGHTS, is_log, is_temporary
 from scorefield.selftest.report import Check, Entry, Failures, Plan
+from scorefield.training.optimizers import Adam
 
 HALF = 30
 """The step at which the run stood whose disk fails."""
@@ -36,7 +35,7 @@ def fail(plan: Plan) -> Iterator[Check]:
         place = Path(folder)
         place.chmod(0o755)
         run(scorefield(*fit(place / "whole")))
-        signalled = at(torch.optim.Adam, "step", lambda *_: os.kill(os.getpid(), 15), HALF)
+        signalled = at(Adam, "step", lambda *_: os.kill(os.getpid(), 15), HALF)
         run(within(signalled, scorefield(*fit(place / "half"))))
         copies = {"fit": place / "half", "expected": place / "whole"}
         few = plan.size == "smoke"

@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
-import torch
 from torch import Tensor
 
 from scorefield.runs import folder as runs
@@ -31,6 +30,7 @@ from scorefield.selftest.faults.forked import (
 )
 from scorefield.selftest.report import Check, Entry, Failures, Plan
 from scorefield.training import budget, learner
+from scorefield.training.optimizers import Adam
 
 STEPS, LEVEL = 60, 48
 """Steps of a fit that is killed, and those before the learning rate falls; it has checkpoints at 20, 40 and 60."""
@@ -61,16 +61,16 @@ def content(out: Path) -> dict[str, bytes]:
 @contextmanager
 def steady() -> Iterator[None]:
     """Let each step take a second on the clock of the budget, and nothing else any."""
-    clock, step = [0.0], torch.optim.Adam.step
+    clock, step = [0.0], Adam.step
 
-    def take(self: torch.optim.Adam) -> None:
+    def take(self: Adam) -> None:
         clock[0] += 1
         step(self)
 
     now = lambda: clock[0]
     kept = patch.object(resuming, "perf_counter", now)
     spent = patch.object(resuming, "Budget", lambda seconds: budget.Budget(seconds, clock=now))
-    with patch.object(torch.optim.Adam, "step", take), kept, spent:
+    with patch.object(Adam, "step", take), kept, spent:
         yield
 
 
@@ -114,7 +114,7 @@ def _at_steps(place: Path, expected: dict[str, bytes], draw: random.Random, coun
     failures = Failures("kills at random steps, each byte after the end compared")
     for k in range(count):
         out, step = place / f"step-{k}", draw.randrange(STEPS // 3, STEPS)
-        ended = run(within(at(torch.optim.Adam, "step", die, step), scorefield(*fit(out))))
+        ended = run(within(at(Adam, "step", die, step), scorefield(*fit(out))))
         failures.add(f"kill at step {step}", wrong(ended, 128 + signal.SIGKILL))
         failures.add(f"run {k}", wrong(run(scorefield(*fit(out))), 0) or differs(content(out), expected))
     return failures.check()
@@ -153,7 +153,7 @@ def _budget(place: Path) -> Check:
     for step in (LEVEL - 15, LEVEL + 1, LEVEL + 8):
         out = place / f"budget-{step}"
         work = within(steady(), scorefield(*fit(out, *BUDGET)))
-        killed = run(within(at(torch.optim.Adam, "step", die, step), work))
+        killed = run(within(at(Adam, "step", die, step), work))
         failures.add(f"kill at step {step}", wrong(killed, 128 + signal.SIGKILL))
         failures.add(f"run {step}", wrong(run(work), 0) or differs(tensors(out), tensors(place / "whole")))
     return failures.check()

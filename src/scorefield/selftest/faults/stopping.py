@@ -12,8 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
-import torch
-
 from scorefield.data import atomic
 from scorefield.inference import samplers
 from scorefield.kinds.tables import kind as tables
@@ -33,6 +31,7 @@ from scorefield.selftest.faults.forked import (
 from scorefield.selftest.faults.resuming import BUDGET, CODES, LEVEL, STEPS, content, fit, steady, tensors, wrong
 from scorefield.selftest.report import Check, Entry, Failures, Plan
 from scorefield.training import closed_form, learner
+from scorefield.training.optimizers import Adam
 
 SLOWEST = 5.0
 """Seconds in which a command must stop."""
@@ -43,14 +42,14 @@ PHASES: dict[str, tuple[object, str, int, int | None]] = {
     "choosing the units": (tables, "choose_transform", 1, None),
     "writing config.toml": (atomic, "replacing", 1, None),
     "choosing the base": (closed_form, "choose", 1, 0),
-    "the first step": (torch.optim.Adam, "step", 1, 1),
-    "a step": (torch.optim.Adam, "step", 13, 13),
+    "the first step": (Adam, "step", 1, 1),
+    "a step": (Adam, "step", 13, 13),
     "a validation": (learner.Learner, "_report", 2, 20),
     "writing the log": (resuming, "append", 4, 40),
     "writing a checkpoint": (Path, "write_bytes", 2, 20),
     "reading it back": (checkpoint, "read", 2, 40),
     "writing the counts": (resuming, "settle", 1, LEVEL),
-    "the last step": (torch.optim.Adam, "step", STEPS, STEPS),
+    "the last step": (Adam, "step", STEPS, STEPS),
     "the score-ratio search": (learner, "score_ratio", 1, STEPS),
 }
 """The phases of a fit: the function whose call of a number marks it, and the step whose checkpoint is kept then: 0

@@ -1,4 +1,4 @@
-"""Muon: what five iterations make of a matrix, and the steps that it takes, against recursions written out here."""
+"""Adam: its steps, against PyTorch; Muon: its iterations and steps, against recursions written out here."""
 
 import math
 
@@ -11,7 +11,7 @@ from scorefield.diffusion.denoisers import ScoreModel
 from scorefield.diffusion.networks import UNet
 from scorefield.diffusion.published import VP
 from scorefield.numerics.tensors import normal, spawn
-from scorefield.training.optimizers import MOMENTUM, Muon, orthogonal, suits
+from scorefield.training.optimizers import MOMENTUM, Adam, Muon, orthogonal, suits
 from scorefield.training.trainer import MUON_RATE, Trainer
 
 F64 = torch.float64
@@ -67,15 +67,12 @@ def test_a_weight_without_a_gradient_stays():
 def test_in_a_network_of_convolutions_the_large_matrices_are_its_own_and_all_others_adams():
     net = UNet((1, 8, 8), width=16, depth=1, classes=20, generator=spawn(0))
     trainer = Trainer(ScoreModel(net, VP(), torch.zeros(64), torch.ones(64), "v"), 400, 0.002)
-    mine, others = (
-        {id(p) for group in trainer.optimizers[kind].param_groups for p in group["params"]}
-        for kind in ("muon", "optimizer")
-    )
+    mine, others = ({id(p) for p in trainer.optimizers[kind].weights} for kind in ("muon", "optimizer"))
     assert mine == {id(p) for p in net.parameters() if suits(p) and p is not net.label.weight}
     assert mine | others == {id(p) for p in net.parameters()}
     assert not mine & others
     for _ in zip(range(3), trainer.run(lambda: sum(p.square().sum() for p in net.parameters())), strict=False):
-        rates = {kind: optimizer.param_groups[0]["lr"] for kind, optimizer in trainer.optimizers.items()}
+        rates = {kind: optimizer.lr for kind, optimizer in trainer.optimizers.items()}
         assert rates["muon"] == pytest.approx(MUON_RATE * rates["optimizer"])
 
 
@@ -103,3 +100,21 @@ def test_moments_of_other_shapes_are_refused():
 
 def test_a_dense_network_is_left_to_adam():
     assert list(Trainer(learned(VP(), "v", 2), 10).optimizers) == ["optimizer"]
+
+
+def test_adams_steps_are_those_of_pytorchs_class_to_the_bit_and_go_on_from_its_moments():
+    mine, theirs = ([nn.Parameter(drawn(4, 3, 5).float()), nn.Parameter(torch.ones(7))] for _ in range(2))
+    optimizer, reference = Adam(mine, 0.1), torch.optim.Adam(theirs, lr=0.1, fused=True)
+    for k in range(30):
+        for weight, other in zip(mine, theirs, strict=True):
+            has_one = weight.ndim == 2 or k % 3 > 0  # the second has none at times, the first step included
+            gradient = drawn(weight.numel(), 1, 20 + k).float().reshape(weight.shape)
+            weight.grad = other.grad = gradient if has_one else None
+        optimizer.lr = reference.param_groups[0]["lr"] = 0.1 / (k + 1)
+        if k == 20:
+            moments, optimizer = optimizer.moments, Adam(mine, 0.1)
+            optimizer.lr = 0.1 / (k + 1)
+            optimizer.load(dict(enumerate(moments)))
+        optimizer.step()
+        reference.step()
+        assert all(torch.equal(weight, other) for weight, other in zip(mine, theirs, strict=True))
