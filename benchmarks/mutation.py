@@ -3,9 +3,9 @@
 A line of the rooms of the package is drawn first, evenly, then a place on it and one of the operators that apply there,
 so that neither long files nor the many replacements of one sign crowd out the rest. Mutants that change nothing but
 annotations are left out, and so are the two annexes: the scorecard, which is a test itself, and the tutorials. Each
-mutant is planted in a copy of the project; then run the quick tests of its room, its module's own first, the rest of
-what `make check` runs, and the slow tests, until one fails. One that does not end within LIMIT counts as found. Results
-go to benchmarks/results/mutation.json as they come; what is there is not run again.
+mutant is planted in a copy of the project; then run the quick tests of its room, its module's own first, and the rest
+of what `make check` runs, until one fails. One that does not end within LIMIT counts as found. Results go to
+benchmarks/results/mutation.json as they come; what is there is not run again.
 
     python benchmarks/mutation.py [--count 60] [--seed 0] [--part 0/2]
 """
@@ -36,9 +36,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 ANNEXES = {"gallery", "selftest"}
 LIMIT = 900
 """Seconds of a processor that the tests of a mutant may take, in each of the two runs."""
-
-CHECK, SLOW = ("-m", "not slow"), ("-m", "slow")
-"""What `make check` and `make test` tell pytest."""
 
 PARAMETRIC = {"core/VariableInserter", "core/VariableReplacer"}  # they need names of variables to replace
 
@@ -111,7 +108,7 @@ def fails(copy: Path, *words: str) -> bool:
     """Return whether tests of a copy fail or do not end. Raises RuntimeError where pytest itself cannot run them."""
     environment = os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *words],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", *words],
         cwd=copy,
         env=environment,
         capture_output=True,
@@ -124,13 +121,11 @@ def fails(copy: Path, *words: str) -> bool:
 
 
 def found_by(copy: Path, module: str) -> str:
-    """Return which tests fail or do not end in a copy with a mutant: of its "room", the "rest", "slow", or none."""
+    """Return which quick tests fail or do not end in a copy with a mutant: of its "room", the "rest", or none, ""."""
     room, own = module.split("/")[0], f"tests/{module.split('/')[0]}/test_{Path(module).stem}.py"
-    if fails(copy, *CHECK, *([own] if (copy / own).exists() else []), f"tests/{room}"):
+    if fails(copy, *([own] if (copy / own).exists() else []), f"tests/{room}"):
         return "room"
-    if fails(copy, *CHECK, "tests", f"--ignore=tests/{room}"):
-        return "rest"
-    return "slow" if fails(copy, *SLOW, f"tests/{room}") or fails(copy, *SLOW, f"--ignore=tests/{room}") else ""
+    return "rest" if fails(copy, "tests", f"--ignore=tests/{room}") else ""
 
 
 def main() -> None:
@@ -151,7 +146,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name) / "project"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "demo", "results", "__pycache__"))
-        if fails(copy, *CHECK, "tests/numerics"):
+        if fails(copy, "tests/numerics"):
             raise RuntimeError("the tests of numerics fail without any mutant")
         for number, (key, mutant) in enumerate(drawn.items()):
             if number % parts != part or key in results:
