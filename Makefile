@@ -13,7 +13,7 @@ SHAPED := tests/numerics tests/diffusion tests/evaluation
 DUPLICATES := --disable=all --enable=duplicate-code --min-similarity-lines=6 \
 	--ignore-imports=y --ignore-signatures=y --ignore-docstrings=y
 
-.PHONY: demo check test lint wheel benchmark clean
+.PHONY: demo check test lint duplicates wheel benchmark clean
 
 demo: $(VENV)/installed
 	$(BIN)/scorefield fit swissroll --out $(DEMO)/run --budget 30s
@@ -26,8 +26,8 @@ demo: $(VENV)/installed
 check: lint
 	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow"
 
-test: check wheel
-	$(BIN)/pylint $(DUPLICATES) src tests benchmarks
+test: check
+	$(MAKE) --jobs=2 wheel duplicates
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadgroup -m slow
 	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow" $(SHAPES) $(SHAPED)
 	$(BIN)/scorefield selftest
@@ -37,6 +37,9 @@ lint: $(VENV)/tested
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check --quiet src tests benchmarks
 	$(BIN)/mypy
+
+duplicates: $(VENV)/tested
+	$(BIN)/pylint $(DUPLICATES) src tests benchmarks
 
 wheel: $(VENV)/tested
 	$(BIN)/python tests/wheel.py

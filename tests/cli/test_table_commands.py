@@ -9,9 +9,9 @@ from commands import TINY, refused, scorefield
 
 
 @pytest.mark.slow
-def test_a_table_goes_in_and_samples_in_its_columns_and_types_come_out(table, fitted, tmp_path):
+def test_a_table_goes_in_and_samples_in_its_columns_and_types_come_out(table, fitted, tmp_path, run_main):
     for extension in ("csv", "tsv", "parquet", "npy", "npz"):
-        scorefield("sample", fitted, "-n", 40, "--out", tmp_path / f"s.{extension}", "--quiet")
+        assert run_main("sample", fitted, "-n", 40, "--out", tmp_path / f"s.{extension}", "--quiet")[0] == 0
     frame, again = pd.read_csv(tmp_path / "s.csv"), pd.read_parquet(tmp_path / "s.parquet")
     assert list(frame.columns) == ["height", "age", "smoker"]
     assert frame.dtypes.tolist() == pd.read_csv(table).dtypes.tolist()

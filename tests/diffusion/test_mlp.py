@@ -6,6 +6,7 @@ from torch import Generator, nn
 from torch.testing import assert_close
 
 from scorefield.diffusion.networks import MLP, NETS
+from scorefield.numerics.tensors import spawn
 
 
 def make(dim: int, seed: int = 0) -> nn.Module:
@@ -111,3 +112,25 @@ def test_it_works_inside_function_transforms():
     columns = torch.func.vmap(lambda v: torch.func.jvp(field, (z,), (v[None],))[1][0])(torch.eye(2, dtype=z.dtype))
     jacobian = torch.autograd.functional.jacobian(field, z)[0, :, 0]
     assert_close(columns.mT.detach(), jacobian, rtol=1e-10, atol=1e-10)
+
+
+def test_a_network_that_has_learned_nothing_says_so_at_once_and_can_still_learn(monkeypatch):
+    """In eval mode no layer is asked; one number that is not zero, in the weight or in the bias, and all are."""
+    asked = []
+    forward = torch.nn.Linear.forward
+    monkeypatch.setattr(torch.nn.Linear, "forward", lambda *arguments: asked.append(1) or forward(*arguments))
+    net, z, level = MLP(2, outputs=3, generator=spawn(0)), torch.ones(5, 2), torch.zeros(5)
+    learning = net(z, level)
+    assert asked
+    assert learning.requires_grad
+    assert not learning.any()
+    asked.clear()
+    assert torch.equal(net.eval()(z, level), learning)
+    assert not asked
+    for number in net.layers[-1].parameters():
+        with torch.no_grad():
+            number.view(-1)[-1] = 1e-30
+            assert net(z, level).shape == (5, 3)
+            assert asked
+            number.zero_()
+        asked.clear()

@@ -127,12 +127,12 @@ def test_training_stops_where_the_held_out_loss_is_smallest():
 
 @pytest.mark.slow
 def test_the_trainings_reach_what_they_must_and_the_corrected_ones_more():
-    """Medians over the seeds 0 to 6: of a at most 1e-4, of c at most 3e-5 above the loss of the true score."""
-    studies = [tutorial.study(seed, 500) for seed in range(7)]
+    """Medians over the seeds 0 to 2: of a at most 1e-4, of c at most 3e-5 above the loss of the true score."""
+    studies = [tutorial.study(seed, 500) for seed in range(3)]
     results = tutorial.as_published(studies) | tutorial.corrected(studies)
     assert results["a: last loss"]["median"] <= 1e-4
     assert results["c: last loss less that of the true score"]["median"] <= 3e-5
-    for measure in "Fisher divergence in nats", "total variation, by Simpson":  # f varies too much for seven seeds
+    for measure in "Fisher divergence in nats", "total variation, by Simpson":  # f varies too much for few seeds
         assert results[f"d, regularised: {measure}"]["median"] < results[f"d: {measure}"]["median"]
     for study in studies:  # the penalty adds to the loss of the same start, with either step; the step changes it
         for letter in "df":

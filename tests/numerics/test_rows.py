@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from scorefield.diffusion import densities
 from scorefield.diffusion.by_name import PROCESSES
 from scorefield.diffusion.densities import ROWS, GaussianMixture, posterior_of_rows
-from scorefield.numerics.tensors import in_blocks, power
+from scorefield.numerics.tensors import in_blocks, power, shares
 
 N, COUNTS = 1001, (1, 2, 3, 4, 5, 7, 8, 15, 17, 31, 33, 63, 100, 129, 255, 257, 1000)
 
@@ -88,14 +88,6 @@ def test_products_in_blocks(inner, columns, dtype):
         require_own_bits(lambda x, order=order: in_blocks(lambda part: (part @ order,), x, size=ROWS)[0], x)
 
 
-@in_both_types
-@pytest.mark.parametrize("form", ["nki,kij->nkj", "nkj,kij->ni"])
-@pytest.mark.parametrize(("components", "dim"), [(3, 1), (3, 2), (40, 2), (3, 10), (2, 64)])
-def test_products_of_components_in_blocks(components, dim, form, dtype):
-    x, matrices = normals(N, components, dim, dtype=dtype), normals(components, dim, dim, dtype=dtype, seed=1)
-    require_own_bits(lambda x: in_blocks(lambda part: (torch.einsum(form, part, matrices.mT),), x, size=ROWS)[0], x)
-
-
 MIXTURES = {
     "full": DENSITIES["mixture-2d"],
     "full, 3-d": DENSITIES["mixture-3d"],
@@ -120,6 +112,7 @@ def test_densities(name, dtype, monkeypatch):
     density = MIXTURES[name].like(x)
     for numbers in (densities.BLOCK, 3 * density.means.numel()):
         monkeypatch.setattr(densities, "BLOCK", numbers)
+        monkeypatch.setattr(densities, "CACHED", min(numbers, densities.CACHED))
         require_own_bits(lambda x, a, s: torch.cat(density.posterior(x, a, s), 1), x, a, s)
         require_own_bits(lambda x, a, s: density.noise_and_divergence(x, a, s)[0], x, a, s)
         require_own_bits(lambda x, a, s: density.noise_and_divergence(x, a, s)[1], x, a, s)
@@ -160,6 +153,17 @@ def test_blocks_have_one_shape_and_give_every_row_once(n, size):
     assert torch.equal(both, x + x[:, :1])
     assert torch.equal(number, x[:, 0])
     assert n == 0 or set(shapes) == {((size, 3), (size,))}
+
+
+@in_both_types
+def test_shares_are_the_softmax_without_what_is_too_small_to_add_anything(dtype):
+    """Logits down to where the softmax is 0 by itself; with their own bits, and none below the square of rounding."""
+    logits, least = 300 * normals(N, 40, dtype=dtype), torch.finfo(dtype).eps ** 2
+    found, exact = shares(logits), logits.softmax(1)
+    assert torch.equal(found[exact > least], exact[exact > least])
+    assert bool(((0 < exact) & (exact <= least)).any())
+    assert not found[exact <= least].any()
+    require_own_bits(shares, logits)
 
 
 def test_the_power_is_that_of_its_name():

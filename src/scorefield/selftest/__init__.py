@@ -73,7 +73,7 @@ def run_one(name: str, plan: Plan, planted: bool = False) -> Outcome:
     if not planted:
         return outcome(name, test, plan)
     with test.fault():
-        return outcome(name, test, plan)
+        return outcome(name, test, plan, to_the_end=False)
 
 
 def run(names: list[str], plan: Plan, planted: bool = False) -> Iterator[Outcome]:

@@ -136,12 +136,14 @@ class Worst:
         return Check(f"{self.what}: {self.case}", self.value, self.threshold, self.n)
 
 
-def outcome(name: str, test: Entry, plan: Plan) -> Outcome:
-    """Return what a test finds; whatever it raises makes it fail."""
+def outcome(name: str, test: Entry, plan: Plan, to_the_end: bool = True) -> Outcome:
+    """Return what a test finds, or to_the_end=False up to its first failure; whatever it raises makes it fail."""
     began, checks, error = time.perf_counter(), [], ""
     try:
         for check in test.run(plan):
             checks.append(check)
+            if not (to_the_end or check.passed):
+                break
     except Exception as raised:  # a test must never take the others down
         last = traceback.extract_tb(raised.__traceback__)[-1]
         error = f"{type(raised).__name__}: {raised} ({last.filename.rsplit('/', 1)[-1]}:{last.lineno})"

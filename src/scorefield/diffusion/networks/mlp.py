@@ -54,7 +54,8 @@ class MLP(nn.Module):
         periods = torch.logspace(math.log10(SLOWEST), math.log10(FASTEST), features)
         self.register_buffer("frequencies", 2 * math.pi * periods * directions)
         self.register_buffer("rates", torch.tensor(RATES))
-        sizes = [dim + 2 * features, *[width] * depth, outputs or dim]
+        self.outputs = outputs or dim
+        sizes = [dim + 2 * features, *[width] * depth, self.outputs]
         layers = [_linear(i, o, generator) for i, o in itertools.pairwise(sizes)]
         nn.init.zeros_(layers[-1].weight)
         self.layers = nn.ModuleList(layers)
@@ -65,7 +66,13 @@ class MLP(nn.Module):
             self.steer.bias.view(depth, 2, width)[:, 0] = 1
 
     def forward(self, z: Tensor, log_ratio: Tensor) -> Tensor:
-        """Return the prediction for z (n, d) of unit variance at log(s/a) (n,)."""
+        """Return the prediction for z (n, d) of unit variance at log(s/a) (n,).
+
+        Before any training it is 0; in `eval` mode that is said at once.
+        """
+        last = self.layers[-1]
+        if not self.training and not any(bool(number.any()) for number in last.parameters()):  # it has learned nothing
+            return z.new_zeros(len(z), self.outputs)
         level = log_ratio[:, None]
         hidden = torch.cat([z, *self._features(z, level.exp())], 1)
         phases = level * self.rates
@@ -73,7 +80,7 @@ class MLP(nn.Module):
         steering = self.steer(embedded).chunk(2 * (len(self.layers) - 1), 1)
         for layer, scale, shift in zip(self.layers[:-1], steering[::2], steering[1::2], strict=True):
             hidden = silu(torch.addcmul(shift, layer(hidden), scale))
-        return self.layers[-1](hidden)
+        return last(hidden)
 
     def _features(self, z: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
         """Return sin and cos of w x, x = z sqrt(1 + r^2), each damped by exp(-|w|^2 r^2 / 2)."""
