@@ -161,7 +161,7 @@ def test_shares_are_the_softmax_without_what_is_too_small_to_add_anything(dtype)
     logits, least = 300 * normals(N, 40, dtype=dtype), torch.finfo(dtype).eps ** 2
     found, exact = shares(logits), logits.softmax(1)
     assert torch.equal(found[exact > least], exact[exact > least])
-    assert bool(((0 < exact) & (exact <= least)).any())
+    assert bool(((exact > 0) & (exact <= least)).any())
     assert not found[exact <= least].any()
     require_own_bits(shares, logits)
 
