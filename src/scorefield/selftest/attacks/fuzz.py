@@ -174,7 +174,7 @@ def runs_in(root: Path) -> list[Path]:
 
 def run(plan: Plan) -> Iterator[Check]:
     """Count changed runs that are read, or that raise anything but CheckpointError; time and memory of the worst."""
-    draw, n = np.random.default_rng(plan.seed), plan.of(smoke=400, quick=8_000, full=1_000_000)
+    draw, n = np.random.default_rng(plan.seed), plan.of(smoke=400, quick=20_000, full=1_000_000)
     changed, forged, slowest = Failures("changed runs"), Failures("forged runs, whose sums fit"), 0.0
     with tempfile.TemporaryDirectory() as name:
         made = runs_in(Path(name))

@@ -182,7 +182,7 @@ def exact_laws(plan: Plan) -> Iterator[Check]:
 def drawn_laws(plan: Plan) -> Iterator[Check]:
     """Compare draws of the samplers that draw with their recursions, each case and all cases of a sampler together."""
     each, together, pooled = Deviates(), Deviates(), dict[str, np.ndarray]()
-    n, steps = plan.of(20_000, 30_000, 1_000_000), [k for k in STEPS if k <= plan.of(5, 50, 50)]
+    n, steps = plan.of(20_000, 60_000, 1_000_000), [k for k in STEPS if k <= plan.of(5, 50, 50)]
     for name, process, start, k in itertools.product(NOISY, (VP(), SubVP(), VE()), STARTS, steps):
         path = path_from(process, start, k)
         sums = sums_of(name, process, start, path, n, plan.seed, by_recursion(name, process, path))

@@ -250,13 +250,12 @@ def planted_bugs(plan: Plan) -> Iterator[Check]:
     """Plant each bug and ask the test that must find it; then ask all of them without."""
     seeds = [plan.seed + k for k in range(plan.of(1, 1, 5))]
     killed, sound = Failures("planted bugs found"), Failures("the same tests pass without")
-    chosen = MUTANTS[:: plan.of(5, 2, 1)]
-    for mutant, seed in itertools.product(chosen, seeds):
+    for mutant, seed in itertools.product(MUTANTS[:: plan.of(5, 1, 1)], seeds):
         with mutant.plant():
             found = passes(mutant.part, seed)
         killed.add(f"{mutant.name}, seed {seed}", None if found else f"not found by {mutant.test}")
     yield killed.check()
-    parts = {name: part for mutant in chosen for name, part in [(f"{mutant.test} for {mutant.name}", mutant.part)]}
+    parts = {name: part for mutant in MUTANTS for name, part in [(f"{mutant.test} for {mutant.name}", mutant.part)]}
     distinct = {part: name for name, part in parts.items()}
     for (part, name), seed in itertools.product(distinct.items(), seeds if plan.size != "smoke" else []):
         sound.add(f"{name}, seed {seed}", passes(part, seed))

@@ -38,7 +38,7 @@ def laws_of(seed: int, k: int) -> Deviates:
 
 def false_alarms(plan: Plan) -> Iterator[Check]:
     """Run the laws on fresh seeds: none may fail, and what each finds must be spread as its null law says."""
-    seeds, failed = plan.of(3, 120, 3_000), Failures("seeds whose tests all pass")
+    seeds, failed = plan.of(3, 300, 3_000), Failures("seeds whose tests all pass")
     levels: dict[str, list[float]] = {}
     for k in range(seeds):
         seed = integer(spawn(plan.seed, "fresh", k))

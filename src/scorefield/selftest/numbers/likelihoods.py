@@ -78,7 +78,7 @@ def scaled(make: Callable[[float], Process], scale: float) -> float:
 
 def exact_likelihoods(plan: Plan) -> Iterator[Check]:
     """Compare log p of exact models with closed forms, with its integral, its way back and its scaling."""
-    usual, rows = some(plan), plan.of(smoke=3, quick=10, full=200)
+    usual, rows = some(plan), plan.of(smoke=3, quick=20, full=200)
     draw = lambda density, *path: density.sample(rows, spawn(plan.seed, *path))
     normals = Worst("nats from log p of a Gaussian with a full covariance", 1e-5)
     for d in (1, 4, 16) if plan.size == "smoke" else range(1, 17):
