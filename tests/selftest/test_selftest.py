@@ -46,6 +46,13 @@ def test_what_is_raised_and_what_checks_nothing_fail():
     assert not outcome("R99", made(), Plan()).passed
 
 
+def test_a_planted_fault_is_tested_up_to_the_first_failure():
+    test = made(Check("fine", 0.0, 1.0), Check("over", 2.0, 1.0), error=ZeroDivisionError("of what comes after"))
+    found = outcome("R99", test, Plan(), to_the_end=False)
+    assert (len(found.checks), found.passed, found.error) == (2, False, "")
+    assert outcome("R99", test, Plan()).error
+
+
 def test_failures_are_counted_and_the_first_is_named():
     cases = Failures("cases")
     cases.add("one", None)
