@@ -45,7 +45,7 @@ COMPARED = (1, 2, 4, 8)
 LEAST_STEPS, MOST_STEPS = 5, 100
 """Steps of EM: as many as the work allows, but so many at least and at most."""
 
-CHOICE_WORK, FIT_WORK, COMPARED_WORK = 2e10, 1.5e10, 1e10
+CHOICE_WORK, FIT_WORK, COMPARED_WORK = 1.5e10, 1.5e10, 1e10
 """Multiplications that a choice may take, all fits of the base, a comparison: 1e10 are about a second of one core."""
 
 STACK_FITS, STACK_WORK = 6, 2.5e10
