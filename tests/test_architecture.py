@@ -145,7 +145,7 @@ def test_importing_and_helping_load_nothing_heavy_and_take_under_half_a_second(c
     assert spent < 0.5
 
 
-def test_a_fit_and_log_densities_load_neither_matplotlib_nor_the_compiler_of_pytorch(tmp_path):
+def test_a_fit_and_log_densities_load_no_matplotlib_and_no_compiler_of_pytorch(tmp_path):
     """They take 0.6 and 1.3 s."""
     out, points = str(tmp_path / "run"), tmp_path / "points.csv"
     points.write_text("x1,x2\n0,0\n")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scorefield.diffusion.densities import GaussianMixture
 from scorefield.inference.path_integral import integrate_score, normalise
+from scorefield.numerics.tensors import unfilled
 
 F64 = torch.float64
 
@@ -71,7 +72,7 @@ def dense(*sizes: int, generator: torch.Generator) -> nn.Sequential:
     """Return dense layers with ReLU between them, weights uniform by Glorot, biases zero: the network of the page."""
     layers: list[nn.Module] = []
     for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
-        layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+        layer = unfilled(nn.Linear, inputs, outputs)
         nn.init.xavier_uniform_(layer.weight, generator=generator)
         nn.init.zeros_(layer.bias)
         layers += [nn.ReLU(inplace=True), layer] if i else [layer]

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Generator, Tensor, nn
 
+from scorefield.numerics.tensors import unfilled
+
 
 def dense(*sizes: int, activations: nn.Module | Sequence[nn.Module], generator: Generator) -> nn.Sequential:
     """Return dense layers with activations between them, started as PyTorch does: uniform within 1 / sqrt(inputs)."""
     between = [activations] * (len(sizes) - 2) if isinstance(activations, nn.Module) else activations
     layers: list[nn.Module] = []
     for k, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
-        layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+        layer = unfilled(nn.Linear, inputs, outputs)
         for parameter in layer.parameters():
             nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
         layers += [layer, *between[k : k + 1]]

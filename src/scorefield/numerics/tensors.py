@@ -2,11 +2,23 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from scorefield.numerics.shapes import PerSample, Samples
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def unfilled(kind: Callable[..., Layer], *sizes: int, **options: object) -> Layer:
+    """Return a layer of some kind whose weights are yet to be filled; the global generator stays as it is.
+
+    `torch.nn.utils.skip_init` makes tensors without content first, for which PyTorch loads sympy, 0.4 s of a command.
+    """
+    with torch.random.fork_rng([]):
+        return kind(*sizes, **options)
 
 
 def match(coefficient: Tensor, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.nn.functional import silu
 
 from scorefield.diffusion.networks.mlp import RATES
+from scorefield.numerics.tensors import unfilled
 
 GROUPS = 8
 """Groups of channels that are normalised together (Wu and He, 2018)."""
@@ -59,7 +60,7 @@ class Convolutions(nn.Module):
         self.embed = nn.Sequential(
             _linear(1 + 2 * len(RATES), EMBEDDING, generator), nn.SiLU(), _linear(EMBEDDING, EMBEDDING, generator)
         )
-        self.label = nn.utils.skip_init(nn.Embedding, classes + 1, EMBEDDING)
+        self.label = unfilled(nn.Embedding, classes + 1, EMBEDDING)
         nn.init.normal_(self.label.weight, generator=generator)
         self.enter = _conv(inputs * self.patch**2, width, 3, generator)
         blocks = lambda size: Blocks(ResidualBlock(size, generator) for _ in range(depth))
@@ -134,12 +135,12 @@ def _at_each_place(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 def _conv(inputs: int, outputs: int, side: int, generator: Generator | None, stride: int = 1) -> nn.Conv2d:
-    layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, side, stride=stride, padding=side // 2 if stride == 1 else 0)
+    layer = unfilled(nn.Conv2d, inputs, outputs, side, stride=stride, padding=side // 2 if stride == 1 else 0)
     return _filled(layer, generator)
 
 
 def _linear(inputs: int, outputs: int, generator: Generator | None) -> nn.Linear:
-    return _filled(nn.utils.skip_init(nn.Linear, inputs, outputs), generator)
+    return _filled(unfilled(nn.Linear, inputs, outputs), generator)
 
 
 def _filled(layer: Layer, generator: Generator | None) -> Layer:

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import silu
 
-from scorefield.numerics.tensors import normal
+from scorefield.numerics.tensors import normal, unfilled
 
 SLOWEST, FASTEST = 0.1, 3.0
 """The range of the frequencies of the features, in periods per standard deviation of the data."""
@@ -91,7 +91,7 @@ class MLP(nn.Module):
 
 
 def _linear(inputs: int, outputs: int, generator: Generator | None) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer = unfilled(nn.Linear, inputs, outputs)
     nn.init.orthogonal_(layer.weight, gain=1.4, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer

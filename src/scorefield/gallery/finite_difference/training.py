@@ -12,6 +12,7 @@ from scorefield.diffusion.densities import GaussianMixture
 from scorefield.gallery import line
 from scorefield.gallery.networks import descend
 from scorefield.numerics.shapes import Field
+from scorefield.numerics.tensors import unfilled
 from scorefield.training.objectives.losses import explicit, implicit
 
 F64 = torch.float64
@@ -51,7 +52,7 @@ def empirical(sample: Tensor, step: float | None = None, curvature: float = 0.0)
 
 def network(generator: Generator) -> nn.Sequential:
     """Return the network 1 - 8 - 1 with 25 parameters: Glorot's uniform weights, no biases at the start."""
-    layers = [nn.utils.skip_init(nn.Linear, *sizes, dtype=F64) for sizes in ((1, 8), (8, 1))]
+    layers = [unfilled(nn.Linear, *sizes, dtype=F64) for sizes in ((1, 8), (8, 1))]
     for layer in layers:
         nn.init.xavier_uniform_(layer.weight, generator=generator)
         nn.init.zeros_(layer.bias)

@@ -19,7 +19,7 @@ from scorefield.gallery.report import save_figure
 from scorefield.gallery.swiss_roll.training import TutorialModel, epochs, loss, steps
 from scorefield.inference.samplers import euler_maruyama
 from scorefield.inference.walking import walk
-from scorefield.numerics.tensors import normal_like, spawn
+from scorefield.numerics.tensors import Layer, normal_like, spawn, unfilled
 
 SIDE, BATCH, RATE = 28, 64, 3e-4
 PIXELS = SIDE**2
@@ -70,12 +70,10 @@ class UNet(nn.Module):
         return self.last(self.activation(self.merge(hidden))).flatten(1)
 
 
-def _started(
-    kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], inputs: int, outputs: int, generator: Generator, **shape: int
-) -> nn.Conv2d | nn.ConvTranspose2d:
+def _started(kind: type[Layer], inputs: int, outputs: int, generator: Generator, **shape: int) -> Layer:
     """Return a 3 x 3 convolution started as PyTorch does, uniform within 1 / sqrt(numbers that a first index has)."""
-    layer = nn.utils.skip_init(kind, inputs, outputs, 3, padding=1, **shape)
-    bound = layer.weight[0].numel() ** -0.5
+    layer = unfilled(kind, inputs, outputs, 3, padding=1, **shape)
+    bound = next(layer.parameters())[0].numel() ** -0.5
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)
     return layer

@@ -20,7 +20,7 @@ from scorefield.evaluation.two_sample import joint_test
 from scorefield.evaluation.verdict import Seen, Verdict, as_verdict, copies, judge
 from scorefield.inference.samplers import STEPS
 from scorefield.kinds.images.estimator import ImageDensity
-from scorefield.numerics.tensors import integer, spawn
+from scorefield.numerics.tensors import integer, spawn, unfilled
 
 Features = Float[Tensor, "_ k"]
 """Features of images, (n, k), in float64."""
@@ -214,7 +214,8 @@ def classifier(x: Tensor, labels: Tensor, classes: int, seed: int) -> nn.Sequent
 
 def _layer(generator: Generator, kind: type[nn.Conv2d] | type[nn.Linear], *sizes: int, **options: int) -> nn.Module:
     """Return a layer whose weights are drawn for what ReLU leaves of its input (He et al., 2015)."""
-    layer = nn.utils.skip_init(kind, *sizes, **options)
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-    nn.init.zeros_(layer.bias)
+    layer = unfilled(kind, *sizes, **options)
+    weight, bias = layer.parameters()
+    nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+    nn.init.zeros_(bias)
     return layer
