@@ -180,3 +180,9 @@ def test_a_command_uses_one_thread_in_every_library_unless_told(tmp_path, option
     command = [sys.executable, "-c", watch, "data", "moons", "--out", tmp_path / "moons.csv", *options]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True)
     assert done.stdout.strip() == f"{{{threads}}}", (done.stdout, done.stderr)
+
+
+def test_no_command_replaces_what_is_there_unless_it_is_told():
+    told = [fields["force"].default for row in COMMANDS.values() if "force" in (fields := row.__dataclass_fields__)]
+    assert told
+    assert not any(told)

@@ -118,6 +118,11 @@ def test_mnist_comes_from_a_folder_or_the_variable(no_mnist, tmp_path, monkeypat
         assert read_mnist("test").digest == named.digest
         assert (read_mnist().pixels[:, 0] == array((5, 28, 28))).all()
     assert "train-images-idx3-ubyte.gz" in message(lambda: read_mnist(folder=tmp_path))
+    for name in no_mnist:  # one of two files is as good as none
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.gz").write_bytes(gzip.compress(no_mnist[name]))
+        part = "train" if "train" in name else "test"
+        assert "a folder without them" in message(lambda part=part, name=name: read_mnist(part, tmp_path / name))
     assert "one of train, test" in message(lambda: read_mnist("validation"))
 
 

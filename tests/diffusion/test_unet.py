@@ -158,3 +158,12 @@ def test_a_correction_is_held_to_what_the_pixel_leaves_open(monkeypatch, generat
     expected = (weight / (1 + weight)).sqrt()[small].expand(-1, 64)
     torch.testing.assert_close(gate[small], expected, rtol=1e-3, atol=0)
     torch.testing.assert_close(gate[large], torch.ones_like(gate[large]), atol=0, rtol=1e-3)
+
+
+def test_what_a_block_is_told_scales_its_second_norm_alone():
+    """So the norm has no numbers of its own, which would be learned twice and change what a RUN holds."""
+    norms = {
+        name.rsplit(".", 1)[0] for name in made((1, 8, 8)).state_dict() if ".before." in name or ".between." in name
+    }
+    assert norms
+    assert not any(name.endswith("between") for name in norms)

@@ -1,6 +1,7 @@
 """ScoreDensity: scikit-learn's whole contract, frames in and out, the saved run, the two meanings of score."""
 
 import itertools
+import math
 import pickle
 from functools import partial
 
@@ -16,7 +17,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import scorefield
 from scorefield import VP, LinearSDE, ScoreDensity
+from scorefield.inference.likelihood import LogProb
 from scorefield.kinds import estimator as estimators
+from scorefield.kinds.tables import estimator as tables
 from scorefield.kinds.tables.estimator import automatic_steps
 from scorefield.training import candidates
 from scorefield.training.budget import Budget
@@ -270,3 +273,23 @@ def test_columns_of_pandas_own_types_are_numbers():
     assert list(drawn.dtypes) == list(plain.dtypes)
     pd.testing.assert_frame_equal(drawn, again.sample(3, random_state=0))
     assert (fitted.score_samples(own) == again.score_samples(plain)).all()
+
+
+def test_rows_of_several_blocks_are_counted_through():
+    rows = pd.DataFrame({"a": np.arange(20.0), "b": np.arange(20.0) ** 2})
+    sample = ScoreDensity(max_iter=1, random_state=0).fit(rows).sample(1500)
+    assert list(sample.index) == list(range(1500))
+
+
+def test_the_error_of_a_coarse_cell_is_the_spread_of_the_density_over_its_points(monkeypatch):
+    """Of k values v: the standard deviation of exp(v - log mean exp v) over sqrt(k)."""
+    estimator = ScoreDensity(max_iter=1, random_state=0).fit(pd.DataFrame({"n": np.arange(40) % 5}))
+    drawn = torch.randn(3 * tables.CELL_POINTS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    zeros = torch.zeros_like(drawn)
+    known = LogProb(drawn, zeros, zeros, zeros, zeros)
+    monkeypatch.setattr(tables, "log_prob", lambda *arguments, **options: known)
+    found = estimator.log_prob(pd.DataFrame({"n": [1, 2, 3]}))
+    volume = estimator._in_cells(pd.DataFrame({"n": [1, 2, 3]}))
+    values = np.exp(drawn.numpy().reshape(-1, 3) + np.stack([v.numpy() for _, v in volume]))
+    expected = values.std(0, ddof=1) / values.mean(0) / math.sqrt(len(values))
+    assert found.stderr.numpy() == pytest.approx(expected, rel=1e-6)

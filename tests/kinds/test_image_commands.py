@@ -14,6 +14,7 @@ from scorefield.cli import entry as cli
 from scorefield.cli import main
 from scorefield.kinds.images import source
 from scorefield.kinds.images.units import PixelTransform
+from scorefield.reports import images
 from scorefield.runs import folder as runs
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -74,7 +75,7 @@ def test_a_user_draws_pictures_arrays_and_grids(fitted, command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_user_asks_for_probabilities_judgement_and_pictures(fitted, command, tmp_path):
+def test_a_user_asks_for_probabilities_judgement_and_pictures(fitted, command, tmp_path, monkeypatch):
     run = fitted / "run"
     code, _, error = command("logprob", run, fitted / "more.npy", "-o", tmp_path / "p.csv")
     assert code == 0, error
@@ -102,7 +103,10 @@ def test_a_user_asks_for_probabilities_judgement_and_pictures(fitted, command, t
     assert code == 0
     assert "right about the classes of" in out
     assert f"verdict: {found['verdict']['sentence'][:12]}" in out
+    pictures, shown = images.nearest, []
+    monkeypatch.setattr(images, "nearest", lambda *each: shown.append(list(map(len, each[:2]))) or pictures(*each))
     assert command("plot", run)[0] == 0
+    assert shown == [[16, 16]]  # each with the image that is nearest to it
     assert {p.name for p in (run / "figures").iterdir()} == {"overview.png", "path.png", "nearest.png", "loss.png"}
 
 

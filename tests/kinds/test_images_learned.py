@@ -237,3 +237,10 @@ def test_the_nearest_image_is_the_nearest():
     near[:, 0, 5, 5] = 3 - near[:, 0, 5, 5]
     found = image_kind._nearest(transform, near, BARS[:, None])
     assert np.array_equal(found, BARS[[3, 8], None])
+
+
+def test_the_score_is_read_at_a_noise_ratio_within_the_range_of_the_process():
+    given = data.as_images(*bars(30, 0))
+    problem = ImageProblem.of(given, PixelTransform.fit(given.pixels), 0)
+    prepared = problem.prepare(settings.choose_settings(problem, "vp", "denoising", 0).config)
+    assert 0 < prepared.score_ratio < float(prepared.model.process.ratio(torch.ones(())))

@@ -141,3 +141,18 @@ def test_no_images_are_no_rows(generator):
     transform = PixelTransform.fit(pixels)
     assert transform.rows(pixels[:0]).shape == (0, 12)
     assert transform.forward(transform.rows(pixels[:0])).shape == (0, 12)
+
+
+def test_beyond_the_ends_of_the_table_the_answer_is_that_of_the_end(generator):
+    """REACH noises beyond the smallest and the largest level; more noise than levels, so that the ends are not flat."""
+    table = PixelPosterior(1).double()
+    ratio = float(table._ratios()[36])  # about 2, at which the table needs no other row
+    table.learn(torch.linspace(-1, 1, 9, dtype=torch.float64), torch.randint(1, 100, (1, 9), generator=generator))
+    for side in (-1, 1):
+        end = side * (1 + REACH * ratio)
+        y = torch.tensor([end - 1e-3 * side, end, 9 * end], dtype=torch.float64)
+        mean, slope = table(y.reshape(3, 1, 1, 1), torch.full((3,), math.log(ratio), dtype=torch.float64))
+        assert mean[2] == pytest.approx(float(mean[1]), abs=1e-9)
+        assert slope[2] == pytest.approx(float(slope[1]), abs=1e-9)
+        assert mean[0] == pytest.approx(float(mean[1]), abs=1e-3)
+        assert mean[0] != mean[1]

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from scorefield.diffusion.published import VP
 from scorefield.kinds.tables.units import TableTransform
 from scorefield.runs import checkpoint, loading, metrics_log, resuming
 from scorefield.runs import folder as runs
@@ -195,6 +196,7 @@ def test_an_unfinished_run_by_the_clock_loads_with_the_steps_that_it_took(tmp_pa
         trained(run.folder)
     found = loading.load(runs.read(run.folder), 2)
     assert found.config.steps == 20
+    assert 0 < found.score_ratio < float(VP().ratio(torch.ones(())))
     assert found.notes == [f"{run.folder} stopped at step 20; fit again to finish it"]
 
 

@@ -208,3 +208,18 @@ def test_a_stack_keeps_what_it_can_afford(monkeypatch):
     assert set(fewer) < set(before)
     monkeypatch.setattr(candidates, "STACK_WORK", 0)
     assert len(closed_form.choose(rows, 0).parts) == 1
+
+
+def test_a_family_ends_after_two_in_a_row_that_are_worse_and_counts_from_the_best(monkeypatch):
+    """Scores by the number of components: one worse, a new best, two worse, and the rest is not tried."""
+    scores = {1: 0.0, 2: 3.0, 3: 2.0, 4: 5.0, 6: 4.0, 8: 4.5, 12: 9.0, 16: 9.0, 24: 9.0, 32: 9.0}
+    tried = []
+
+    def told(fold, candidate, steps):
+        tried.append(candidate)
+        return np.full(len(fold.held_out.rows), scores[candidate.k] if candidate.kind == "full" else -9.0)
+
+    monkeypatch.setattr(closed_form.Fold, "log_density", told)
+    closed_form.choose(torch.randn(3_000, 1, dtype=F64, generator=Generator().manual_seed(0)), 0)
+    first = [each.k for each in tried if each.kind == "full" and each.added == candidates.REGULARISATION[0]]
+    assert first == [1, 2, 3, 4, 6, 8]
