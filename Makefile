@@ -1,5 +1,5 @@
-# `make demo` shows it, `make check` is for every change, `make test` is everything but R12 and R13, two tests of the
-# scorecard that test the others, which `make scorecard` has too. Each makes the environment first.
+# `make demo` shows it, `make check` is for every change, `make test` is everything, long tests of the scorecard in their
+# smoke form; `make scorecard` has them whole. Each makes the environment first.
 #   PYTHON=python3.12        another interpreter (3.11 or later)
 #   TORCH_INDEX=URL          a wheel index to take PyTorch from, for example one of builds for the CPU only
 
@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := demo
 SHAPES := --jaxtyping-packages=scorefield,beartype.beartype
-PRODUCT := $(filter-out R12 R13 R14,$(shell seq -f R%02g 30))
+LONG := R03 R04 R05 R09 R10 R12 R13 R15 R19 R21 R23 R25 R26 R27
+SHORT := $(filter-out R14 $(LONG),$(shell seq -f R%02g 30))
 SHAPED := tests/numerics tests/diffusion tests/evaluation
 DUPLICATES := --disable=all --enable=duplicate-code --min-similarity-lines=6 \
 	--ignore-imports=y --ignore-signatures=y --ignore-docstrings=y
@@ -32,7 +33,8 @@ test: check
 	$(MAKE) --jobs=2 wheel duplicates
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadgroup -m slow
 	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow" $(SHAPES) $(SHAPED)
-	$(BIN)/scorefield selftest $(PRODUCT)
+	$(BIN)/scorefield selftest $(SHORT)
+	$(BIN)/scorefield selftest --smoke $(LONG)
 	$(BIN)/scorefield selftest --prove
 
 lint: $(VENV)/tested
