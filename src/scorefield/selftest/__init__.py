@@ -77,15 +77,9 @@ def run_one(name: str, plan: Plan, planted: bool = False) -> Outcome:
 
 
 def run(names: list[str], plan: Plan, planted: bool = False) -> Iterator[Outcome]:
-    """Yield what each test finds, in order; each has a process of its own, as many at once as there are cores.
-
-    Where processes can be forked they are from one that has imported all tests: that takes as long as a short test.
-    """
-    forked = "forkserver" in multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if forked else "spawn")
-    if forked:
-        context.set_forkserver_preload([f"{__name__}.{name}" for name in MODULES])
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, max_tasks_per_child=1) as pool:
+    """Yield what each test finds, in order; each has a process of its own, as many at once as there are cores."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn, max_tasks_per_child=1) as pool:
         waiting = [pool.submit(run_one, name, plan, planted) for name in names]
         for future in waiting:
             yield future.result()
