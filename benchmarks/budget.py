@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -142,6 +143,7 @@ def beside(busy: int) -> Iterator[None]:
 def fit_in(data: tuple[object, ...], seconds: float, folder: Path) -> dict:
     """Fit with a budget; return its steps, the seconds of training and of the whole command, or why it was refused."""
     run = folder / "run"
+    shutil.rmtree(run, ignore_errors=True)  # fit would find it finished
     began = time.perf_counter()
     told = command("fit", *data, "--out", run, "--budget", f"{seconds}s", "--force", "--quiet")
     whole = time.perf_counter() - began
