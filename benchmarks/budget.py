@@ -116,7 +116,7 @@ def compare_digits(seed: int, folder: Path) -> None:
         run = folder / schedule
         options = ("--out", run, "--steps", DIGITS_STEPS, "--seed", seed, "--force", "--quiet")
         command("fit", "digits", *options, code=code)
-        row[schedule] = json.loads(command("evaluate", run, "--json", "--seed", seed))
+        row[schedule] = json.loads(command("evaluate", run, "--json", "--seed", seed)) | {"run": schedule}
     keep("schedule", row)
 
 

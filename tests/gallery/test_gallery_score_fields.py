@@ -247,13 +247,13 @@ def test_a_reduced_run_reports_the_known_truths(run):
 
 @pytest.mark.slow
 def test_annealing_by_width_with_momentum_gives_the_masses_and_spreads_of_the_target():
-    """20,000 chains with exact scores: share within 0.0175, 5 standard errors, and spreads within 3.5 per cent, 6."""
-    results = mended.with_exact_scores(20_000, 10_000)
+    """60,000 chains with exact scores: share within 0.01, 5 standard errors, and spreads within 2 per cent, 6."""
+    results = mended.with_exact_scores(60_000, 10_000)
     value = lambda name: results[f"exact scores, {name}"]["median"]
-    exact, name = training.exact_clusters(), "20,000 chains, with momentum"
-    assert value(f"{name}: share of the right cluster") == pytest.approx(exact.mass, abs=0.0175)
-    assert value(f"{name}: spread of the right cluster") == pytest.approx(exact.right, rel=0.035)
-    assert value(f"{name}: spread of the left cluster") == pytest.approx(exact.left, rel=0.035)
+    exact, name = training.exact_clusters(), "60,000 chains, with momentum"
+    assert value(f"{name}: share of the right cluster") == pytest.approx(exact.mass, abs=0.01)
+    assert value(f"{name}: spread of the right cluster") == pytest.approx(exact.right, rel=0.02)
+    assert value(f"{name}: spread of the left cluster") == pytest.approx(exact.left, rel=0.02)
     assert value("10,000 chains, levels and steps by noise: spread of the right cluster") > 1.05 * exact.right
 
 

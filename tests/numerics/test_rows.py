@@ -164,6 +164,7 @@ def test_shares_are_the_softmax_without_what_is_too_small_to_add_anything(dtype)
     assert bool(((exact > 0) & (exact <= least)).any())
     assert not found[exact <= least].any()
     require_own_bits(shares, logits)
+    assert shares(logits.where(logits < 500, torch.nan))[logits.amax(1) >= 500].isnan().all(), "never a silent NaN"
 
 
 def test_the_power_is_that_of_its_name():

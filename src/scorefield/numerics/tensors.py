@@ -57,7 +57,7 @@ def shares(logits: Tensor) -> Tensor:
     as long for a product with such numbers.
     """
     found = logits.softmax(1)
-    return found.where(found > torch.finfo(found.dtype).eps ** 2, 0)
+    return found.masked_fill(found <= torch.finfo(found.dtype).eps ** 2, 0)  # NaN stays
 
 
 def in_blocks(function: Callable[..., tuple[Tensor, ...]], *rows: Tensor, size: int) -> tuple[Tensor, ...]:

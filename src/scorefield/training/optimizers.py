@@ -94,7 +94,9 @@ class Muon(Optimizer):
         for weight, known in zip(self.weights, self.moments, strict=True):
             if weight.grad is None:
                 continue
-            momentum = known.setdefault("momentum", torch.zeros_like(weight))
+            if not known:
+                known["momentum"] = torch.zeros_like(weight)
+            momentum = known["momentum"]
             momentum.lerp_(weight.grad, 1 - MOMENTUM)
             direction = orthogonal(weight.grad.lerp(momentum, MOMENTUM).flatten(1))
             size = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
