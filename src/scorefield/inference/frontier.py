@@ -58,6 +58,11 @@ class Point:
         """
         return self.error is not None and self.stderr is not None and 1.5 * self.error + 2 * self.stderr <= tol
 
+    def describe(self) -> str:
+        """Return the point in words."""
+        error = "" if self.error is None else f": error {self.error:.2g} +- {self.stderr:.1g}"
+        return f"{self.sampler}, {self.steps} steps, {self.evaluations:g} evaluations{error}"
+
 
 class Counted(Denoiser):
     """A model that counts for how many rows it was asked."""

@@ -20,13 +20,7 @@ def lines(points: Sequence[Point], tol: float, recommended: Point) -> list[str]:
         "error: root mean square distance to the converged flow of the same latents, standard deviations of the data"
     )
     found.append("energy distance: change of it to fresh samples of that flow, against those of the same latents")
-    return [*found, f"recommended for an error of {tol:g}: {describe(recommended)}"]
-
-
-def describe(point: Point) -> str:
-    """Return a point in words."""
-    error = "" if point.error is None else f": error {point.error:.2g} +- {point.stderr:.1g}"
-    return f"{point.sampler}, {point.steps} steps, {point.evaluations:g} evaluations{error}"
+    return [*found, f"recommended for an error of {tol:g}: {recommended.describe()}"]
 
 
 def draw(points: Sequence[Point], tol: float, recommended: Point) -> Figure:

@@ -174,13 +174,11 @@ def _sampler_for(opened: Opened, asked: Drawing) -> tuple[str, int, str]:
         raise ValueError("--tol chooses the sampler and its steps; leave out --sampler and --steps, or --tol")
     model, path = opened.estimator.model_, opened.run.folder / FRONTIER
     kept = recommendation.read(path, model)
-    if kept or asked.tol is not None:
-        from scorefield.reports.frontier import describe
     if asked.tol is not None:
         point = frontier.choose(model, asked.tol, points=kept[2] if kept else ())
-        return point.sampler, point.steps, describe(point)
+        return point.sampler, point.steps, point.describe()
     if kept and not chosen:
-        return kept[1].sampler, kept[1].steps, f"as {path} recommends: {describe(kept[1])}"
+        return kept[1].sampler, kept[1].steps, f"as {path} recommends: {kept[1].describe()}"
     sampler = asked.sampler or "adams"
     if sampler in SAMPLERS and SAMPLERS[sampler].adapts and asked.steps is not None:
         return sampler, asked.steps, f"{sampler} chooses its own steps; --steps has no part in it"
